@@ -1,0 +1,1 @@
+"""From raw files to packed batches: items, tasks, a token store, packing, a loader."""

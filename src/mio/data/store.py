@@ -1,0 +1,92 @@
+"""Pre-tokenized samples on disk: flat integer arrays and an index, memory-mapped, tied to one vocabulary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mio.checkpoint import commit, read_json, write_json
+from mio.sequence import TokenSequence
+from mio.vocab import Vocabulary
+
+
+@dataclass(frozen=True)
+class Record:
+    """A rendered sample: its ids and loss mask, and where it came from."""
+
+    sequence: TokenSequence
+    id: str
+    task: str
+    source: str = ""
+    license: str = ""
+
+
+def write_store(folder: Path, records: Iterable[Record], vocab: Vocabulary) -> None:
+    """Write all records, or nothing."""
+
+    def write(staging: Path) -> None:
+        lengths: list[int] = []
+        with (
+            (staging / "ids.bin").open("wb") as ids,
+            (staging / "loss.bin").open("wb") as loss,
+            (staging / "samples.jsonl").open("w", encoding="utf-8") as samples,
+        ):
+            for record in records:
+                ids.write(record.sequence.ids.astype(np.uint32).tobytes())
+                loss.write(record.sequence.loss.astype(np.uint8).tobytes())
+                lengths.append(len(record.sequence))
+                line = {"id": record.id, "task": record.task, "source": record.source, "license": record.license}
+                samples.write(json.dumps(line, ensure_ascii=False) + "\n")
+        np.save(staging / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        write_json(staging / "config.json", {"vocabulary": vocab.fingerprint(), "samples": len(lengths)})
+
+    commit(folder, write)
+
+
+@dataclass(frozen=True)
+class Store:
+    """ids (tokens,) uint32, loss (tokens,) uint8, offsets (samples + 1,), and a dictionary per sample."""
+
+    ids: NDArray[np.uint32]
+    loss: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    samples: list[dict[str, Any]]
+
+    @staticmethod
+    def open(folder: Path, vocab: Vocabulary) -> Store:
+        """Memory-map a store.
+
+        Raises:
+            DataError: it was written with another vocabulary. MissingError: there is none.
+        """
+        config = read_json(folder / "config.json")
+        vocab.require(config["vocabulary"], str(folder))
+        lines = (folder / "samples.jsonl").read_text(encoding="utf-8").split("\n")
+        return Store(
+            np.memmap(folder / "ids.bin", np.uint32, "r"),
+            np.memmap(folder / "loss.bin", np.uint8, "r"),
+            np.load(folder / "offsets.npy", allow_pickle=False),
+            [json.loads(line) for line in lines if line],
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, number: int) -> TokenSequence:
+        span = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
+        return TokenSequence(self.ids[span].astype(np.int64), self.loss[span].astype(bool))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.offsets)
+
+    def tasks(self) -> dict[str, NDArray[np.int64]]:
+        """Task name -> numbers of its samples."""
+        names = np.array([s["task"] for s in self.samples])
+        return {str(n): np.flatnonzero(names == n) for n in np.unique(names)}

@@ -1,0 +1,353 @@
+"""Items whose media are codes -> samples of every direction: instructions for fine-tuning, templates for pre-training.
+
+Each task is a function from items to samples; its name is what mixtures, logs and evaluations call it. Wording is
+drawn from a seed per item, so that a task is the same list every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mio.data.sources import Item
+from mio.sequence import PRETRAIN, fill
+from mio.types import Document, Encoded, Message, Sample, Text, Turns
+
+Part = Text | Encoded
+Task = Callable[["Shelf"], Iterator[Sample]]
+
+STYLES = {"mulberry": "mulberry", "digits": "handwritten", "doodles": "doodle"}  # emoji name their own
+NAMED_PICTURES = ("emoji", "mulberry", "digits", "doodles")
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Items by source; `seed` varies the wording and the chance pairings."""
+
+    items: Mapping[str, Sequence[Item]]
+    seed: int = 0
+
+    @staticmethod
+    def of(items: Sequence[Item], seed: int = 0) -> Shelf:
+        by_source: dict[str, list[Item]] = defaultdict(list)
+        for item in items:
+            by_source[item.source].append(item)
+        return Shelf(by_source, seed)
+
+    def of_source(self, *names: str) -> Iterator[Item]:
+        for name in names:
+            yield from self.items.get(name, ())
+
+    def rng(self, *key: object) -> np.random.Generator:
+        digest = hashlib.sha256("|".join(map(str, (self.seed, *key))).encode()).digest()
+        return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def code(item: Item, modality: str) -> Encoded:
+    return next(p for p in item.parts if isinstance(p, Encoded) and p.modality == modality)
+
+
+def words(item: Item) -> str:
+    return " ".join(p.text for p in item.parts if isinstance(p, Text))
+
+
+def ask(id: str, item: Item, question: Sequence[Part | str], answer: Sequence[Part | str], **meta: object) -> Sample:
+    """One user turn and one assistant turn."""
+    turns = [("user", question), ("assistant", answer)]
+    messages = [Message(r, tuple(Text(p) if isinstance(p, str) else p for p in parts)) for r, parts in turns]  # type: ignore[arg-type]
+    return Sample(f"{id}:{item.id}", Turns(tuple(messages)), item.source, item.license, dict(meta))
+
+
+def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+WHAT = ("What is this?", "Name this picture.", "What do you see?")
+HEAR = ("What is said?", "Transcribe this speech.")
+
+
+def style_of(item: Item) -> str:
+    return str(item.meta.get("style") or STYLES[item.source])
+
+
+# ------------------------------------------------------------------------------------- pictures and their names
+
+
+def name_picture(shelf: Shelf) -> Iterator[Sample]:
+    for item in shelf.of_source(*NAMED_PICTURES):
+        question = pick(shelf.rng("name", item.id), WHAT)
+        yield ask("name", item, [code(item, "image"), question], [words(item)])
+
+
+def draw_picture(shelf: Shelf) -> Iterator[Sample]:
+    """Mostly with the style named, so that one request has one picture."""
+    for item in shelf.of_source(*NAMED_PICTURES):
+        style = "" if shelf.rng("draw", item.id).random() < 0.15 else f" in {style_of(item)} style"
+        yield ask("draw", item, [f"Draw {words(item)}{style}."], [code(item, "image")], name=words(item))
+
+
+def restyle(shelf: Shelf) -> Iterator[Sample]:
+    """Editing by instruction: the same thing in another drawing style."""
+    by_name: dict[str, list[Item]] = defaultdict(list)
+    for item in shelf.of_source("emoji"):
+        by_name[words(item)].append(item)
+    for name, items in by_name.items():
+        if len(items) > 1:
+            first, second = shelf.rng("restyle", name).permutation(len(items))[:2]
+            request = f"Redraw it in {style_of(items[second])} style."
+            yield ask("restyle", items[first], [code(items[first], "image"), request], [code(items[second], "image")], name=name)
+
+
+# ----------------------------------------------------------------------------------------------------- scenes
+
+
+def describe_scene(shelf: Shelf) -> Iterator[Sample]:
+    for item in shelf.of_source("scenes"):
+        yield ask("describe", item, [code(item, "image"), "Describe this picture."], [words(item)])
+
+
+def question_scene(shelf: Shelf) -> Iterator[Sample]:
+    for item in shelf.of_source("scenes"):
+        for number, (question, answer) in enumerate(item.meta["qa"]):
+            yield ask(f"question{number}", item, [code(item, "image"), question.capitalize()], [answer])
+
+
+def draw_scene(shelf: Shelf) -> Iterator[Sample]:
+    for item in shelf.of_source("scenes"):
+        yield ask("scene", item, [f"Draw {words(item)}."], [code(item, "image")], caption=words(item))
+
+
+def edit_scene(shelf: Shelf) -> Iterator[Sample]:
+    """Pairs from the generator: the picture, an instruction, and the picture that it asks for."""
+    for item in shelf.of_source("edits"):
+        before, after = (p for p in item.parts if isinstance(p, Encoded))
+        yield ask("edit", item, [before, str(item.meta["instruction"])], [after], caption=item.meta["caption"])
+
+
+# ----------------------------------------------------------------------------------------------------- speech
+
+SPOKEN = ("fsdd", "names", "keywords")
+
+
+def transcribe(shelf: Shelf) -> Iterator[Sample]:
+    for item in shelf.of_source(*SPOKEN):
+        question = pick(shelf.rng("asr", item.id), HEAR)
+        yield ask("transcribe", item, [code(item, "speech"), question], [words(item)])
+
+
+def order(shelf: Shelf) -> Iterator[Sample]:
+    for item in shelf.of_source("orders"):
+        yield ask("order", item, [code(item, "speech"), "What is ordered?"], [words(item)])
+
+
+def voice(item: Item) -> str:
+    speaker = item.meta.get("speaker")
+    return f" in the voice of {speaker}" if speaker else ""
+
+
+def say(shelf: Shelf) -> Iterator[Sample]:
+    for item in shelf.of_source("fsdd", "names"):
+        rng = shelf.rng("say", item.id)
+        spoken = voice(item) if rng.random() < 0.85 else ""
+        yield ask("say", item, [f"Say {words(item)}{spoken}."], [code(item, "speech")], text=words(item))
+
+
+def repeat(shelf: Shelf) -> Iterator[Sample]:
+    """Speech to speech: the same word in another voice."""
+    by_word = _by(shelf.of_source("fsdd"), words)
+    for item in shelf.of_source("fsdd"):
+        other = _one(by_word[words(item)], shelf.rng("repeat", item.id))
+        request = f"Repeat it{voice(other)}."
+        yield ask("repeat", item, [code(item, "speech"), request], [code(other, "speech")], text=words(item))
+
+
+def speak_picture(shelf: Shelf) -> Iterator[Sample]:
+    """Image to speech: handwritten digits with human voices, pictures with their spoken names."""
+    digits = _by(shelf.of_source("fsdd"), words)
+    for item in shelf.of_source("digits"):
+        if words(item) in digits:
+            other = _one(digits[words(item)], shelf.rng("speak", item.id))
+            request = f"Say what you see{voice(other)}."
+            yield ask("speak", item, [code(item, "image"), request], [code(other, "speech")], text=words(item))
+    spoken = _by(shelf.of_source("names"), lambda i: str(i.meta["hex"]))
+    for item in shelf.of_source("emoji"):
+        for other in spoken.get(str(item.meta["hex"]), ())[:1]:
+            request = f"Say what you see{voice(other)}."
+            yield ask("speak", item, [code(item, "image"), request], [code(other, "speech")], text=words(item))
+
+
+def draw_speech(shelf: Shelf) -> Iterator[Sample]:
+    """Speech to image."""
+    digits = _by(shelf.of_source("digits"), words)
+    for item in shelf.of_source("fsdd"):
+        if words(item) in digits:
+            other = _one(digits[words(item)], shelf.rng("hear", item.id))
+            yield ask("hear", item, [code(item, "speech"), "Draw what you hear."], [code(other, "image")], name=words(item))
+    pictures = _by(shelf.of_source("emoji"), lambda i: str(i.meta["hex"]))
+    for item in shelf.of_source("names"):
+        here = pictures.get(str(item.meta["hex"]))
+        if here:
+            other = _one(here, shelf.rng("hear", item.id))
+            request = f"Draw what you hear in {style_of(other)} style."
+            yield ask("hear", item, [code(item, "speech"), request], [code(other, "image")], name=words(item))
+
+
+# ----------------------------------------------------------------------------------------------------- clips
+
+
+def describe_clip(shelf: Shelf) -> Iterator[Sample]:
+    for item in shelf.of_source("motion"):
+        yield ask("clip", item, [code(item, "video"), "Describe the clip."], [words(item)])
+
+
+def motion(shelf: Shelf) -> Iterator[Sample]:
+    for item in shelf.of_source("motion"):
+        yield ask("motion", item, [code(item, "video"), "How does it move?"], [str(item.meta["motion"])])
+
+
+def film(shelf: Shelf) -> Iterator[Sample]:
+    for item in shelf.of_source("motion"):
+        yield ask("film", item, [f"Film {words(item)}."], [code(item, "video")], caption=words(item))
+
+
+# ------------------------------------------------------------------------------------- interleaved, context, text
+
+
+def story(shelf: Shelf, pages: int = 4) -> Iterator[Sample]:
+    """Illustrated stories: runs of `pages` pages, asked for by title; later runs continue the story."""
+    for item in shelf.of_source("storybook"):
+        parts = [p for p in item.parts if isinstance(p, Text) or p.modality == "image"]  # type: ignore[union-attr]
+        for number, start in enumerate(range(0, len(parts) - 1, 2 * pages)):
+            title = str(item.meta["title"])
+            request = f"Tell an illustrated story: {title}" if not start else f"Go on with the story: {title}"
+            yield ask(f"story{number}", item, [request], [_short(p) for p in parts[start : start + 2 * pages]])
+
+
+def _short(part: object, limit: int = 240) -> Part:
+    """Pages of text are cut at a word, so that a run of pages fits the model's window."""
+    if isinstance(part, Text) and len(part.text) > limit:
+        return Text(part.text[:limit].rsplit(" ", 1)[0])
+    return part  # type: ignore[return-value]
+
+
+NONSENSE = ("dax", "wug", "blick", "zorp", "fep", "toma")
+
+
+def in_context(shelf: Shelf) -> Iterator[Sample]:
+    """Two kinds of drawing named by made-up words, then a third drawing: only the context tells its name."""
+    kinds = _by(shelf.of_source("digits", "doodles"), lambda i: f"{i.source}{words(i)}")
+    for number in range(sum(map(len, kinds.values())) // 4 if len(kinds) > 1 else 0):
+        rng = shelf.rng("context", number)
+        first, second = rng.choice(sorted(kinds), 2, replace=False)
+        names = [NONSENSE[i] for i in rng.choice(len(NONSENSE), 2, replace=False)]
+        target = int(rng.integers(2))
+        shown = [_one(kinds[k], rng) for k in (first, second)]
+        last = _one(kinds[(first, second)[target]], rng)
+        question: list[Part | str] = []
+        for item, name in zip(shown, names, strict=True):
+            question += [code(item, "image"), f" is {name}. "]
+        sample = ask("context", last, [*question, code(last, "image"), " is?"], [names[target]])
+        yield Sample(f"{sample.id}#{number}", sample.content, sample.source, sample.license, sample.meta)
+
+
+def define(shelf: Shelf) -> Iterator[Sample]:
+    for item in shelf.of_source("definitions"):
+        yield ask("define", item, [f"What is {item.meta['name']}?"], [words(item)])
+
+
+def _by(items: Iterator[Item], key: Callable[[Item], str]) -> dict[str, list[Item]]:
+    out: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        out[key(item)].append(item)
+    return out
+
+
+def _one(items: Sequence[Item], rng: np.random.Generator) -> Item:
+    return items[int(rng.integers(len(items)))]
+
+
+INSTRUCT: Mapping[str, Task] = {
+    "name picture": name_picture,
+    "draw picture": draw_picture,
+    "restyle": restyle,
+    "describe scene": describe_scene,
+    "question scene": question_scene,
+    "draw scene": draw_scene,
+    "edit scene": edit_scene,
+    "transcribe": transcribe,
+    "order": order,
+    "say": say,
+    "repeat": repeat,
+    "speak picture": speak_picture,
+    "draw speech": draw_speech,
+    "describe clip": describe_clip,
+    "motion": motion,
+    "film": film,
+    "story": story,
+    "in context": in_context,
+    "define": define,
+}
+
+
+# ------------------------------------------------------------------------------------------------ pre-training
+
+
+def pair(template: str, modality: str, *sources: str) -> Task:
+    """A paper's template over the named sources; the medium is input when it stands first, target otherwise."""
+
+    def samples(shelf: Shelf) -> Iterator[Sample]:
+        for item in shelf.of_source(*sources):
+            medium, text = code(item, modality), Text(words(item))
+            if not text.text:
+                continue
+            as_input = template.startswith(modality)
+            parts = fill(PRETRAIN[template], *((medium, text) if as_input else (text, medium)))
+            inputs = frozenset(i for i, p in enumerate(parts) if p is medium) if as_input else frozenset()
+            yield Sample(f"{template}:{item.id}", Document(parts, inputs), item.source, item.license)
+
+    return samples
+
+
+def plain_text(shelf: Shelf, piece: int = 1500) -> Iterator[Sample]:
+    """Texts in pieces of about `piece` characters, cut at blank lines."""
+    for item in shelf.of_source("stories", "definitions"):
+        for number, text in enumerate(_pieces(words(item), piece)):
+            yield Sample(f"text{number}:{item.id}", Document((Text(text),)), item.source, item.license)
+
+
+def _pieces(text: str, size: int) -> Iterator[str]:
+    held = ""
+    for paragraph in text.split("\n\n"):
+        if held and len(held) + len(paragraph) > size:
+            yield held
+            held = ""
+        held += ("\n\n" if held else "") + paragraph[:size]
+    if held:
+        yield held
+
+
+def interleaved(shelf: Shelf, run: int = 10) -> Iterator[Sample]:
+    """Documents of pictures and text in their own order, in runs of `run` parts."""
+    for item in shelf.of_source("storybook", "recipes"):
+        parts = [_short(p) for p in item.parts if isinstance(p, Text) or p.modality == "image"]  # type: ignore[union-attr]
+        for number, start in enumerate(range(0, len(parts), run)):
+            document = Document(tuple(parts[start : start + run]))
+            yield Sample(f"interleaved{number}:{item.id}", document, item.source, item.license)
+
+
+PICTURES = ("emoji", "mulberry", "digits", "doodles", "scenes")
+PRETRAINING: Mapping[str, Task] = {
+    "image to text": pair("image->text", "image", *PICTURES),
+    "text to image": pair("text->image", "image", *PICTURES),
+    "video to text": pair("video->text", "video", "motion"),
+    "text to video": pair("text->video", "video", "motion"),
+    "speech to text": pair("speech->text", "speech", *SPOKEN),
+    "speech to text 3": pair("speech->text/3", "speech", *SPOKEN),
+    "text to speech": pair("text->speech", "speech", *SPOKEN),
+    "interleaved": interleaved,
+    "text": plain_text,
+}

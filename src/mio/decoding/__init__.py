@@ -1,0 +1,1 @@
+"""Which ids may come next, which one does, and the loop with its cache."""

@@ -1,0 +1,191 @@
+"""Building blocks of every network: norms, RoPE, packed attention, MLPs, transformer blocks. Tensors only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight over the last dimension, computed in fp32."""
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return wide.to(x.dtype) * self.weight.to(x.dtype)
+
+
+def rope(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine tables of rotary embedding for integer positions: (N,) -> two (N, 1, head_dim)."""
+    half = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angles = positions.float()[:, None] / theta**half
+    angles = torch.cat([angles, angles], dim=-1)[:, None]
+    return angles.cos(), angles.sin()
+
+
+def apply_rope(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate (N, H, Dh) by position; halves, not pairs, as in Llama checkpoints of Hugging Face."""
+    cos, sin = (t.to(x.dtype) for t in table)
+    left, right = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-right, left], dim=-1) * sin
+
+
+@dataclass(frozen=True)
+class Segments:
+    """How a packed row of N tokens splits into samples, grouped so that samples of like length attend as one batch.
+
+    Each group is (index, valid): `index` (B, L) holds token positions with padding on the right (any position),
+    `valid` (B, L) is None when nothing is padded.
+    """
+
+    lengths: tuple[int, ...]
+    groups: tuple[tuple[Tensor, Tensor | None], ...]
+
+    @staticmethod
+    def of(lengths: tuple[int, ...], multiple: int = 16, device: str = "cpu") -> Segments:
+        starts, start, by_size = {}, 0, {}
+        for number, length in enumerate(lengths):
+            starts[number] = start
+            start += length
+            by_size.setdefault(-(-length // multiple) * multiple if length < 512 else length, []).append(number)
+        groups = []
+        for numbers in by_size.values():
+            width = max(lengths[n] for n in numbers)
+            steps = torch.arange(width, device=device)
+            length = torch.tensor([lengths[n] for n in numbers], device=device)
+            valid = steps < length[:, None]
+            index = torch.tensor([starts[n] for n in numbers], device=device)[:, None] + steps.minimum(
+                length[:, None] - 1
+            )
+            groups.append((index, None if bool(valid.all()) else valid))
+        return Segments(tuple(lengths), tuple(groups))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed samples, N tokens in all. `where` (M,): positions whose next id is trained; `targets` (M,): those ids;
+    `kinds` (M,): 0 for text, then the number of the modality row the target belongs to."""
+
+    ids: Tensor
+    positions: Tensor
+    segments: Segments
+    where: Tensor
+    targets: Tensor
+    kinds: Tensor
+
+
+def segment_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    """Causal attention inside each sample of a pack and nowhere else.
+
+    q (N, H, Dh), k and v (N, Hkv, Dh) -> (N, H, Dh). Cost grows with the sum of squared sample lengths.
+    Right padding inside a group cannot be seen by earlier positions, so the result is exact.
+    """
+    if k.shape[1] != q.shape[1]:
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    if len(segments.lengths) == 1:
+        return _causal(q[None], k[None], v[None])[0]
+    out = torch.empty_like(q)
+    for index, valid in segments.groups:
+        part = _causal(q[index], k[index], v[index])  # (B, L, H, Dh)
+        if valid is not None:
+            index, part = index[valid], part[valid]
+        out = out.index_put((index,), part)
+    return out
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """(B, L, H, Dh) three times -> (B, L, H, Dh)."""
+    return attend(*(t.transpose(1, 2) for t in (q, k, v)), causal=True).transpose(1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+    """Attention over (B, H, T, Dh).
+
+    On a CPU and for short sequences two batched matrix products beat the fused kernel, whose backward pass is 4x
+    slower there (docs/results.md, "attention on two cores").
+    """
+    if q.device.type != "cpu" or k.shape[-2] > 512:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if causal:
+        scores = scores + torch.full(scores.shape[-2:], float("-inf"), dtype=scores.dtype).triu(1)
+    return scores.softmax(-1).to(v.dtype) @ v
+
+
+def dense_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    """The reference for `segment_attention`: one block-diagonal causal mask over the whole pack."""
+    sample = torch.repeat_interleave(
+        torch.arange(len(segments.lengths), device=q.device), torch.tensor(segments.lengths, device=q.device)
+    )
+    mask = (sample[:, None] == sample[None]).tril()
+    if k.shape[1] != q.shape[1]:
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)[0].transpose(0, 1)
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(dim, hidden, bias=False)
+        self.up_proj = nn.Linear(dim, hidden, bias=False)
+        self.down_proj = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class SelfAttention(nn.Module):
+    """Bidirectional attention of a ViT. `eva`: no bias on the fused projection but separate ones for q and v."""
+
+    def __init__(self, dim: int, heads: int, eva: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=not eva)
+        self.q_bias = nn.Parameter(torch.zeros(dim)) if eva else None
+        self.v_bias = nn.Parameter(torch.zeros(dim)) if eva else None
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.qkv.bias
+        if self.q_bias is not None and self.v_bias is not None:
+            bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(x, self.qkv.weight, bias)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in qkv.chunk(3, dim=-1))
+        out: Tensor = self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block of a ViT: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, dim: int, heads: int, hidden: int, eva: bool = False) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = SelfAttention(dim, heads, eva)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))

@@ -1,0 +1,1 @@
+"""Networks of the language model and the media decoders. Tensors in, tensors out."""

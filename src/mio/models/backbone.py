@@ -1,0 +1,141 @@
+"""Ids in, logits out: a Llama-family decoder with grouped queries. Knows nothing of text, images or files.
+
+Tensor names are those of Hugging Face's LlamaForCausalLM, so checkpoints go in and out unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mio.layers import RMSNorm, Segments, SwiGLU, apply_rope, rope, segment_attention
+
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # (N, H, Dh), (N, Hkv, Dh), (N, Hkv, Dh) -> (N, H, Dh)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Defaults are MIO-7B (compat.md 4)."""
+
+    vocabulary: int = 76294
+    layers: int = 32
+    width: int = 4096
+    heads: int = 32
+    kv_heads: int = 4
+    head_dim: int = 128
+    hidden: int = 11008
+    rope_theta: float = 5_000_000.0
+    norm_eps: float = 1e-5
+    positions: int = 4096
+    tied: bool = False
+
+
+class _Attention(nn.Module):
+    def __init__(self, c: BackboneConfig) -> None:
+        super().__init__()
+        self.head_dim = c.head_dim
+        self.q_proj = nn.Linear(c.width, c.heads * c.head_dim, bias=False)
+        self.k_proj = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=False)
+        self.v_proj = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=False)
+        self.o_proj = nn.Linear(c.heads * c.head_dim, c.width, bias=False)
+
+    def forward(self, x: Tensor, table: tuple[Tensor, Tensor], mix: Mix) -> Tensor:
+        q, k, v = (p(x).unflatten(-1, (-1, self.head_dim)) for p in (self.q_proj, self.k_proj, self.v_proj))
+        out: Tensor = self.o_proj(mix(apply_rope(q, table), apply_rope(k, table), v).flatten(1))
+        return out
+
+
+class _Layer(nn.Module):
+    def __init__(self, c: BackboneConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(c.width, c.norm_eps)
+        self.self_attn = _Attention(c)
+        self.post_attention_layernorm = RMSNorm(c.width, c.norm_eps)
+        self.mlp = SwiGLU(c.width, c.hidden)
+
+    def forward(self, x: Tensor, table: tuple[Tensor, Tensor], mix: Mix) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), table, mix)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+class _Model(nn.Module):
+    def __init__(self, c: BackboneConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(c.vocabulary, c.width)
+        self.layers = nn.ModuleList(_Layer(c) for _ in range(c.layers))
+        self.norm = RMSNorm(c.width, c.norm_eps)
+
+
+class Cache:
+    """Keys and values of B sequences in one allocation: (layers, 2, B, Hkv, positions, Dh)."""
+
+    def __init__(self, c: BackboneConfig, batch: int, positions: int, like: Tensor) -> None:
+        shape = (c.layers, 2, batch, c.kv_heads, positions, c.head_dim)
+        self.tensor = like.new_zeros(shape)
+        self.lengths = torch.zeros(batch, dtype=torch.long, device=like.device)
+
+    def mix(self, layer: int, positions: Tensor) -> Mix:
+        """Attention of one layer for new tokens at `positions` (B, T), after storing their keys and values."""
+        batch, steps = positions.shape
+        keys, values = self.tensor[layer]
+        rows = torch.arange(batch, device=positions.device)[:, None]
+        seen = int(positions.max()) + 1
+        mask = (torch.arange(seen, device=positions.device) <= positions[..., None])[:, None]
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys[rows, :, positions] = k.unflatten(0, (batch, steps))
+            values[rows, :, positions] = v.unflatten(0, (batch, steps))
+            q = q.unflatten(0, (batch, steps)).transpose(1, 2)
+            out = F.scaled_dot_product_attention(
+                q, keys[:, :, :seen], values[:, :, :seen], attn_mask=mask, enable_gqa=True
+            )
+            return out.transpose(1, 2).flatten(0, 1)
+
+        return attend
+
+
+class Backbone(nn.Module):
+    def __init__(self, c: BackboneConfig) -> None:
+        super().__init__()
+        self.config = c
+        self.model = _Model(c)
+        self.lm_head = nn.Linear(c.width, c.vocabulary, bias=False)
+        self.apply(partial(_initialise, scale=0.02))
+        for layer in self.model.layers:
+            for proj in (layer.self_attn.o_proj, layer.mlp.down_proj):  # type: ignore[union-attr]
+                nn.init.normal_(proj.weight, std=0.02 / (2 * c.layers) ** 0.5)  # type: ignore[union-attr, arg-type]
+        if c.tied:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(self, ids: Tensor, positions: Tensor, segments: Segments) -> Tensor:
+        """Packed samples: ids and positions (N,) -> hidden states (N, width)."""
+        return self._run(ids, positions, [partial(segment_attention, segments=segments)] * self.config.layers)
+
+    def extend(self, ids: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+        """Cached decoding: new ids and positions (B, T) -> hidden states (B, T, width); `cache` takes their keys."""
+        mixes = [cache.mix(layer, positions) for layer in range(self.config.layers)]
+        return self._run(ids.flatten(), positions.flatten(), mixes).unflatten(0, ids.shape)
+
+    def _run(self, ids: Tensor, positions: Tensor, mixes: list[Mix]) -> Tensor:
+        table = rope(positions, self.config.head_dim, self.config.rope_theta)
+        x = self.model.embed_tokens(ids)
+        for layer, mix in zip(self.model.layers, mixes, strict=True):
+            x = layer(x, table, mix)
+        out: Tensor = self.model.norm(x)
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., width) -> (..., vocabulary)."""
+        out: Tensor = self.lm_head(hidden)
+        return out
+
+
+def _initialise(module: nn.Module, scale: float) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=scale)

@@ -1,0 +1,346 @@
+"""What a user holds: a model folder, loaded, that chats, completes and streams in every modality it speaks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mio.checkpoint import MANIFEST, commit, compact, load_state, load_tensors, read_json, save_module
+from mio.config import from_dict, suggest, to_dict
+from mio.decoding.engine import Request, generate
+from mio.decoding.grammar import Grammar, Limits, SpanRule
+from mio.decoding.sampling import Sampling
+from mio.media import read_audio, read_image, read_video, sniff, write_audio, write_image, write_video
+from mio.models.backbone import Backbone, BackboneConfig
+from mio.models.decoders import PixelDecoder, PixelDecoderConfig
+from mio.processor import Processor
+from mio.sequence import ChatTemplate
+from mio.tokenizers.seed import Decoded, SeedConfig, SeedNetwork, SeedTokenizer
+from mio.tokenizers.speech import SpeechConfig, SpeechNetwork, SpeechTokenizer
+from mio.tokenizers.text import TextTokenizer
+from mio.tokenizers.video import VideoTokenizer
+from mio.types import (
+    Audio,
+    DataError,
+    Document,
+    Image,
+    Media,
+    MediaFile,
+    Message,
+    MioError,
+    Modality,
+    Part,
+    Role,
+    Text,
+    Turns,
+    Video,
+)
+from mio.vocab import Vocabulary
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """config.json of a model folder. `decoding`: default sampling by row name and "text"."""
+
+    name: str
+    backbone: BackboneConfig
+    rows: tuple[Modality, ...]
+    systems: dict[str, str]
+    decoding: dict[str, Sampling] = field(default_factory=dict)
+    frames: int = 4  # of a clip
+    vocabulary: str = ""  # fingerprint
+
+
+Content = str | Part | Sequence[str | Part]
+
+
+def _parts(content: Content) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (Text(content),)
+    if isinstance(content, Sequence):
+        return tuple(p for c in content for p in _parts(c))
+    return (content,)
+
+
+def _message(role: Role, content: tuple[Content, ...]) -> Message:
+    return Message(role, tuple(p for c in content for p in _parts(c)))
+
+
+def user(*content: Content) -> Message:
+    """A user turn of texts and media, in the order given."""
+    return _message("user", content)
+
+
+def assistant(*content: Content) -> Message:
+    """An earlier answer, for conversations and examples in context."""
+    return _message("assistant", content)
+
+
+def image(source: Path | str | bytes) -> Image:
+    return read_image(source)
+
+
+def audio(source: Path | str | bytes) -> Audio:
+    return read_audio(source)
+
+
+def video(source: Path | str | bytes) -> Video:
+    return read_video(source)
+
+
+def attachment(path: Path) -> MediaFile:
+    """A file of any kind the model may read, recognised by its bytes."""
+    return MediaFile(path, sniff(path))
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: its parts in order, the ids it was made of, and a sentence for every span that could not be used."""
+
+    parts: tuple[Text | Media, ...]
+    ids: tuple[int, ...]
+    faults: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return "".join(p.text for p in self.parts if isinstance(p, Text)).strip()
+
+    def media(self, kind: type[Image] | type[Audio] | type[Video]) -> list[Any]:
+        return [p for p in self.parts if isinstance(p, kind)]
+
+    def save(self, folder: Path, stem: str = "part") -> list[Path]:
+        """Write every medium of the answer; returns the files, in order."""
+        folder.mkdir(parents=True, exist_ok=True)
+        found = [(n, p) for n, p in enumerate(self.parts) if not isinstance(p, Text)]
+        return [write_media(part, folder / f"{stem}-{number}") for number, part in found]
+
+
+SUFFIX: Mapping[type, str] = {Image: ".png", Audio: ".wav", Video: ".mp4"}
+
+
+def write_media(media: Media, stem: Path) -> Path:
+    """Write a medium in its kind's default format: PNG, WAV or MP4."""
+    path = stem.with_name(stem.name + SUFFIX[type(media)])
+    if isinstance(media, Image):
+        write_image(media, path)
+    elif isinstance(media, Audio):
+        write_audio(media, path)
+    else:
+        write_video(media, path)
+    return path
+
+
+@dataclass(frozen=True)
+class Job:
+    """One question for `Model.run`: what to continue, what may come out, and how to decode it."""
+
+    content: Turns | Document
+    out: str = "text"
+    tokens: int = 400
+    frames: int = 0
+    seed: int = 0
+    mode: str = "std"
+    sampling: Mapping[str, Sampling] = field(default_factory=dict)
+
+
+class Model:
+    """A loaded model. Every answer decodes: the grammar lets nothing else through."""
+
+    def __init__(self, config: ModelConfig, backbone: Backbone, processor: Processor) -> None:
+        self.config, self.backbone, self.processor = config, backbone.eval(), processor
+        vocab = processor.vocab
+        self._rules = [self._rule(row) for row in config.rows if row.size]
+        self._text = np.array([i for i in range(vocab.text_size) if i not in vocab.control_ids])
+
+    def _rule(self, row: Modality) -> SpanRule:
+        vocab = self.processor.vocab
+        return SpanRule(row.name, *vocab.bounds(row.name), vocab.level_ids(row.name), row.output_layout, row.steps)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return ("text", *(row.name for row in self.config.rows))
+
+    def chat(self, *content: Content | Message, out: str = "text", system: str = "std", tokens: int = 400,
+             seed: int = 0, sampling: Mapping[str, Sampling] | None = None) -> Reply:
+        """Answer a conversation; strings and media count as one user turn.
+
+        `out`: what may be in the answer: one of `modalities`, or several with commas ("text,image": interleaved).
+        `system`: a mode of the template. `tokens`: most ids of the answer. `seed`: the same one, the same answer.
+
+        Raises:
+            MioError: an output this model does not speak, or a conversation longer than its window.
+            DataError: an attachment that cannot be read.
+        """
+        return self.run([Job(_turns(content), out, tokens, 0, seed, system, sampling or {})])[0]
+
+    def complete(self, *content: Content, out: str = "text", tokens: int = 400, seed: int = 0,
+                 sampling: Mapping[str, Sampling] | None = None) -> Reply:
+        """Continue a document, without any template, as a base model does. Media in it count as input."""
+        parts = tuple(p for c in content for p in _parts(c))
+        document = Document(parts, frozenset(range(len(parts))))
+        return self.run([Job(document, out, tokens, 0, seed, "std", sampling or {})])[0]
+
+    def stream(self, *content: Content | Message, out: str = "text", system: str = "std", tokens: int = 400,
+               seed: int = 0, sampling: Mapping[str, Sampling] | None = None) -> Iterator[Text | Media]:
+        """As `chat`, part by part: text as it grows, media as soon as they are whole."""
+        job = Job(_turns(content), out, tokens, 0, seed, system, sampling or {})
+        request = self._request(job)
+        held: list[int] = []
+        for _, id in generate(self.backbone, [request]):
+            held.append(id)
+            if self._whole(held, request):
+                yield from self.processor.decode(self.processor.parse(np.array(held)).parts)
+                held = []
+
+    def _whole(self, held: list[int], request: Request) -> bool:
+        """Whether the ids held back make a part: a closed span, or text that ends on a whole character."""
+        if request.grammar.span is not None:
+            return False
+        if held[-1] < self.processor.vocab.text_size:
+            return not self.processor.text.decode(held).endswith("\ufffd")
+        return True
+
+    def run(self, jobs: Sequence[Job]) -> list[Reply]:
+        """Answer many jobs as one batch."""
+        requests = [self._request(job) for job in jobs]
+        for _ in generate(self.backbone, requests):
+            pass
+        return [self._reply(request.out, job) for request, job in zip(requests, jobs, strict=True)]
+
+    def _request(self, job: Job) -> Request:
+        turns = isinstance(job.content, Turns)
+        prompt = self.processor.sequence(job.content, mode=job.mode, open_turn=turns).ids
+        specials = self.processor.vocab.specials
+        if not turns:
+            prompt = prompt[:-1]  # without the end of the document
+        stop = self.processor.vocab.id(specials.im_end if turns else specials.eos)
+        room = self.config.backbone.positions - len(prompt)
+        if room < 40:
+            positions = self.config.backbone.positions
+            raise MioError(f"The conversation takes {len(prompt)} of {positions} positions.", fix="Shorten it.")
+        try:
+            grammar = Grammar(self._rules, self._text, stop, self._limits(job, min(job.tokens, room)))
+        except ValueError as error:
+            raise MioError(str(error), fix="Raise the budget of tokens, or ask for less.") from error
+        return Request(prompt.tolist(), grammar, {**self.config.decoding, **job.sampling}, job.seed)
+
+    def _limits(self, job: Job, tokens: int) -> Limits:
+        """Alone, a modality must appear once (a clip: its number of frames); beside others it may."""
+        wanted = [w.strip() for w in job.out.split(",")]
+        for name in wanted:
+            if name not in self.modalities:
+                raise MioError(f"This model cannot answer in {name!r}.", fix=suggest(name, self.modalities))
+        spans: dict[str, tuple[int, int]] = {}
+        for name in wanted:
+            if name != "text":
+                row = self.processor.vocab.row(name)
+                count = (job.frames or self.config.frames) if row.spans_of else 1
+                spans[self.processor.vocab.base(name).name] = (count, count) if len(wanted) == 1 else (0, 8)
+        return Limits(tokens, spans, text="text" in wanted)
+
+    def _reply(self, ids: Sequence[int], job: Job) -> Reply:
+        rows = [r.name for r in self.config.rows if r.spans_of and r.name in job.out.split(",")]
+        parsed = self.processor.parse(np.array(ids, np.int64), gather=rows[0] if rows else "")
+        return Reply(tuple(self.processor.decode(parsed.parts)), tuple(ids), parsed.faults)
+
+
+def _turns(content: Sequence[Content | Message]) -> Turns:
+    """Messages as they are; loose content between them becomes user turns."""
+    messages: list[Message] = []
+    loose: list[Any] = []
+    for piece in (*content, None):
+        if isinstance(piece, Message) or piece is None:
+            messages += [user(*loose)] if loose else []
+            loose = []
+            messages += [piece] if piece is not None else []
+        else:
+            loose.append(piece)
+    if not messages:
+        raise MioError("An empty conversation has no answer.", fix="Give a prompt, a file or both.")
+    return Turns(tuple(messages))
+
+
+# ------------------------------------------------------------------------------------------------------ folders
+
+
+def load_processor(folder: Path, rows: tuple[Modality, ...], systems: Mapping[str, str], frames: int) -> Processor:
+    """The text tokenizer and whatever media tokenizers lie in a model or run folder."""
+    text = TextTokenizer.load(folder / "text" / "tokenizer.json")
+    tokens = [f"text{i}" for i in range(text.size)]
+    vocab = Vocabulary.build(tokens, rows)
+    tokenizers: dict[str, Any] = {}
+    for row in rows:
+        tokenizers[row.name] = BUILDERS[row.name](folder, row, tokenizers, frames)
+    return Processor(vocab, text, tokenizers, ChatTemplate(dict(systems)))
+
+
+def _image(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) -> SeedTokenizer:
+    network = SeedNetwork(from_dict(SeedConfig, read_json(folder / "image" / "config.json")))
+    load_state(network, load_tensors(folder / "image" / "model.safetensors"), str(folder / "image"))
+    decoder = PixelDecoder(from_dict(PixelDecoderConfig, read_json(folder / "image" / "pixels" / "config.json")))
+    load_state(decoder, load_tensors(folder / "image" / "pixels" / "model.safetensors"), str(folder / "image"))
+    decoder.eval()
+
+    def render(decoded: Decoded) -> torch.Tensor:
+        out: torch.Tensor = decoder(decoded.latents, decoded.embedding)
+        return out
+
+    return SeedTokenizer(network, row, render)
+
+
+def _speech(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) -> SpeechTokenizer:
+    network = SpeechNetwork(from_dict(SpeechConfig, read_json(folder / "speech" / "config.json")))
+    load_state(network, load_tensors(folder / "speech" / "model.safetensors"), str(folder / "speech"))
+    return SpeechTokenizer(network, row)
+
+
+def _video(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) -> VideoTokenizer:
+    return VideoTokenizer(others[row.spans_of], row, frames)
+
+
+BUILDERS = {"image": _image, "speech": _speech, "video": _video}
+
+
+def load(source: Path | str | None = None) -> Model:
+    """Load a model folder; without argument, the one that ships with the package.
+
+    Raises:
+        MissingError: a file of the folder is not there. DataError: a file is damaged, or parts do not fit together.
+    """
+    folder = Path(str(files("mio") / "assets" / "tiny")) if source is None else Path(source)
+    config = from_dict(ModelConfig, read_json(folder / "config.json"))
+    processor = load_processor(folder, config.rows, config.systems, config.frames)
+    if config.vocabulary != processor.vocab.fingerprint():
+        raise DataError("The model's vocabulary is not the one its tokenizers make.", at=str(folder))
+    backbone = Backbone(config.backbone)
+    tensors = load_tensors(folder / "model.safetensors")
+    if config.backbone.tied:
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    load_state(backbone, tensors, str(folder))
+    return Model(config, backbone, processor)
+
+
+def save(folder: Path, config: ModelConfig, backbone: Backbone, parts: Path, extra: Mapping[str, str]) -> None:
+    """Write a model folder in bf16 from a trained backbone and the `parts` (text, image, speech) of a run.
+
+    `extra`: further text files by name, such as the model card.
+    """
+
+    def write(staging: Path) -> None:
+        state = backbone.state_dict()
+        if config.backbone.tied:
+            del state["lm_head.weight"]
+        save_module(staging, to_dict(config), compact(state))
+        for part in ("text", *(row.name for row in config.rows if row.size)):
+            shutil.copytree(parts / part, staging / part, ignore=shutil.ignore_patterns(MANIFEST))
+        for name, text in extra.items():
+            (staging / name).write_text(text, encoding="utf-8")
+
+    commit(folder, write)

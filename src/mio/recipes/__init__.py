@@ -1,0 +1,1 @@
+"""Recipes by name: functions that return a `Recipe`."""

@@ -1,0 +1,142 @@
+"""The model that ships: every part small enough to train on two cores in under two hours."""
+
+from __future__ import annotations
+
+from mio.decoding.sampling import GREEDY, Sampling
+from mio.models.backbone import BackboneConfig
+from mio.models.decoders import PixelDecoderConfig
+from mio.recipe import DataConfig, ImageConfig, Recipe, SpeechStageConfig, Stage, TextConfig
+from mio.tokenizers.seed import SeedConfig
+from mio.tokenizers.speech import SpeechConfig
+from mio.train.loop import Fit
+from mio.train.optim import Optim
+from mio.types import Modality
+
+SEED = SeedConfig(
+    image_size=64,
+    patch=8,
+    vit_width=160,
+    vit_depth=4,
+    vit_heads=4,
+    vit_hidden=480,
+    width=160,
+    layers=3,
+    heads=4,
+    hidden=480,
+    codebook_size=1024,
+    code_dim=16,
+    reverse_depth=1,
+    image_down=(64, 16),
+    embedding=128,
+    interpolation="bicubic",
+)
+SPEECH = SpeechConfig(
+    filters=12, dimension=64, semantic_dimension=128, codebook_size=512, levels=4, lstm_layers=1
+)
+
+
+ROWS = (
+    Modality("image", 1, 1024, 32, "<image>", "</image>", "<img{}>"),
+    Modality("speech", 4, 512, 0, "<spch>", "</spch>", "<spch{}>", "content", "sequential", rate=50.0),
+    Modality("video", spans_of="image", rate=4.0),
+)
+BACKBONE = BackboneConfig(
+    vocabulary=0,  # set when the vocabulary is known
+    layers=6,
+    width=256,
+    heads=4,
+    kv_heads=2,
+    head_dim=64,
+    hidden=640,
+    rope_theta=10_000.0,
+    positions=1024,
+    tied=True,
+)
+ALIGN = {"image to text": 1.0, "text to image": 1.5, "speech to text": 0.5, "text": 1.0}
+INTERLEAVE = ALIGN | {"interleaved": 1.0, "video to text": 0.5, "text to video": 0.5}
+SPEAK = {"image to text": 0.5, "text to image": 1.0, "text": 0.5, "interleaved": 0.3, "speech to text 3": 1.0,
+         "text to speech": 2.0}
+INSTRUCTIONS = {
+    "name picture": 2.2,
+    "draw picture": 2.8,
+    "restyle": 0.5,
+    "describe scene": 0.7,
+    "question scene": 1.8,
+    "draw scene": 0.9,
+    "edit scene": 0.6,
+    "transcribe": 1.3,
+    "order": 0.15,
+    "say": 2.2,
+    "repeat": 0.6,
+    "speak picture": 1.0,
+    "draw speech": 0.8,
+    "describe clip": 0.6,
+    "motion": 0.8,
+    "film": 0.7,
+    "story": 0.5,
+    "in context": 0.4,
+    "define": 0.1,
+}
+
+
+def tiny() -> Recipe:
+    return Recipe(
+        name="tiny",
+        data=DataConfig(
+            held_out={
+                "emoji": 0.06,
+                "digits": 0.1,
+                "doodles": 0.1,
+                "scenes": 0.15,
+                "fsdd": 0.1,
+                "names": 0.06,
+                "keywords": 0.1,
+                "motion": 0.15,
+                "storybook": 0.08,
+                "narration": 0.08,
+                "recipes": 0.08,
+                "stories": 0.08,
+            },
+        ),
+        text=TextConfig(size=2048),
+        image=ImageConfig(
+            network=SEED,
+            decoder=PixelDecoderConfig(image_size=64, width=160, depth=3, latents=160, embedding=128),
+            align=Fit(2000, Optim(1e-3, weight_decay=0.1)),
+            quantize=Fit(2600, Optim(1e-3, weight_decay=0.05)),
+            batch=48,
+            share={
+                "emoji": 7.0,
+                "mulberry": 2.0,
+                "digits": 2.0,
+                "doodles": 1.2,
+                "scenes": 3.5,
+                "motion": 1.5,
+                "storybook": 0.8,
+                "narration": 0.1,
+                "recipes": 0.1,
+            },
+        ),
+        speech=SpeechStageConfig(
+            network=SPEECH,
+            teacher=Fit(2000, Optim(1e-3, weight_decay=0.05)),
+            codec=Fit(2400, Optim(1e-3, betas=(0.8, 0.95), weight_decay=0.0)),
+            batch=16,
+            share={"fsdd": 6.0, "names": 3.0, "keywords": 1.0, "orders": 0.5, "libri_speakers": 1.5, "kerstin_de": 0.7,
+                   "ljspeech": 0.3, "narration": 0.5},
+        ),
+        rows=ROWS,
+        systems={"std": "You are MIO.", "voice": "You are MIO. Answer with speech."},
+        backbone=BACKBONE,
+        stages=(
+            Stage("stage1-align", "pretrain", ALIGN, Fit(300, Optim(2e-3))),
+            Stage("stage2-interleave", "pretrain", INTERLEAVE, Fit(250, Optim(1.5e-3))),
+            Stage("stage3-speech", "pretrain", SPEAK, Fit(250, Optim(1.5e-3))),
+            Stage("sft", "instruct", INSTRUCTIONS, Fit(2600, Optim(2e-3, warmup=0.05))),
+        ),
+        decoding={
+            "text": GREEDY,
+            "image": GREEDY,
+            "speech": Sampling(temperature=0.7, top_p=0.7),
+        },
+    )

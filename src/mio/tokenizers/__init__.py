@@ -1,0 +1,1 @@
+"""Media <-> codes, one file per tokenizer. Nothing here knows ids."""

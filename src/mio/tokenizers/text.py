@@ -1,0 +1,62 @@
+"""Byte-level BPE. Text can produce text ids only: this tokenizer has no special tokens to find in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from mio.types import DataError, MissingError
+
+
+class TextTokenizer:
+    """Any str <-> ids 0..size-1, and back to the very same str (lone surrogates become U+FFFD).
+
+    Built from a `tokenizer.json` with every added token removed, so that no text, however hostile, reaches an id
+    outside the base vocabulary (serving.md 5.2: a twin tokenizer is the one way that leaks nothing).
+    """
+
+    def __init__(self, description: str) -> None:
+        data = json.loads(description)
+        data["added_tokens"], data["post_processor"] = [], None
+        data["truncation"] = data["padding"] = None
+        self._json = json.dumps(data, ensure_ascii=False, sort_keys=True)
+        self._tokenizer = Tokenizer.from_str(self._json)
+        self.size: int = self._tokenizer.get_vocab_size()
+
+    @staticmethod
+    def load(path: Path) -> TextTokenizer:
+        if not path.is_file():
+            raise MissingError(f"No {path.name} in {path.parent}.", at=str(path))
+        try:
+            return TextTokenizer(path.read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises bare Exception for any fault in the file
+            raise DataError(f"{path.name} is not a tokenizer description.", at=str(path)) from error
+
+    @staticmethod
+    def train(texts: Iterable[str], size: int) -> TextTokenizer:
+        """Learn a byte-level BPE of at most `size` entries; digits are split one by one, as in Yi."""
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        tokenizer.train_from_iterator(
+            texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+        )
+        return TextTokenizer(tokenizer.to_str())
+
+    def encode(self, text: str) -> list[int]:
+        clean = text.encode("utf-8", errors="replace").decode("utf-8")
+        ids: list[int] = self._tokenizer.encode(clean, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        out: str = self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+        return out
+
+    def to_json(self) -> str:
+        return self._json

@@ -1,0 +1,67 @@
+"""Video -> a few frames in time order -> the image tokenizer; and back at the row's frame rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mio.types import Codes, Image, Modality, Tokenizer, Video
+
+Choice = Literal["uniform", "scenes"]
+
+
+def uniform_frames(count: int, budget: int) -> NDArray[np.int64]:
+    """At most `budget` of `count` frame numbers, evenly spread, first and last included, in time order."""
+    return np.unique(np.linspace(0, count - 1, min(count, budget)).round().astype(np.int64))
+
+
+def scene_frames(frames: NDArray[np.uint8], budget: int, threshold: float = 27.0) -> NDArray[np.int64]:
+    """The middle frame of every scene (PySceneDetect's content detector, its default threshold).
+
+    More scenes than `budget`: evenly chosen ones. Fewer than two scenes: `uniform_frames`.
+    """
+    from scenedetect import ContentDetector, FrameTimecode  # heavy import, needed here only
+
+    detector = ContentDetector(threshold=threshold, min_scene_len=1)
+    cuts: list[int] = []
+    for number, frame in enumerate(frames):
+        cuts += [int(c) for c in detector.process_frame(FrameTimecode(number, 1.0), frame[..., ::-1].copy())]
+    edges = [0, *sorted(set(cuts)), len(frames)]
+    if len(edges) < 3:
+        return uniform_frames(len(frames), budget)
+    middles = np.array([(a + b) // 2 for a, b in zip(edges, edges[1:], strict=False)], np.int64)
+    return middles[uniform_frames(len(middles), budget)]
+
+
+@dataclass(frozen=True)
+class VideoTokenizer:
+    """A clip is `budget` frames at most, each an image span."""
+
+    image: Tokenizer
+    modality: Modality
+    budget: int = 4
+    choice: Choice = "uniform"
+
+    def frames(self, video: Video) -> NDArray[np.int64]:
+        """Numbers of the chosen frames, rising."""
+        if self.choice == "scenes":
+            return scene_frames(video.frames, self.budget)
+        return uniform_frames(len(video.frames), self.budget)
+
+    def encode(self, media: Sequence[Video]) -> list[Codes]:
+        """Clips -> (F, 1, T) codes each; all frames of all clips are encoded in one go."""
+        chosen = [v.frames[self.frames(v)] for v in media]
+        codes = self.image.encode([Image(f) for clip in chosen for f in clip])
+        ends = np.cumsum([len(c) for c in chosen])
+        return [np.concatenate(codes[end - len(c) : end]) for c, end in zip(chosen, ends, strict=True)]
+
+    def decode(self, codes: Sequence[Codes]) -> list[Video]:
+        stills = [self.image.decode(list(c[:, None])) for c in codes]
+        return [Video(np.stack([s.pixels for s in clip]), self.modality.rate) for clip in stills]
+
+    def fingerprint(self) -> str:
+        return f"{self.image.fingerprint()}-{self.choice}{self.budget}"

@@ -1,0 +1,1 @@
+"""One loop, objectives as functions, and what each trainable part needs around it while it learns."""

@@ -1,0 +1,27 @@
+"""What training minimises, as functions of a model and a batch. Tensors only."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mio.layers import Batch
+from mio.models.backbone import Backbone
+
+
+def next_token_loss(model: Backbone, batch: Batch, kinds: tuple[str, ...]) -> dict[str, Tensor]:
+    """Mean cross-entropy over all trained targets of the batch, and the mean of each kind for the log.
+
+    Logits are computed for trained positions only: prompts cost no head.
+    """
+    hidden = model(batch.ids, batch.positions, batch.segments)
+    logits = model.logits(hidden[batch.where]).float()
+    losses = F.cross_entropy(logits, batch.targets, reduction="none")
+    out = {"loss": losses.mean(), "tokens": torch.tensor(float(len(batch.ids)))}
+    with torch.no_grad():
+        for number, kind in enumerate(kinds):
+            mine = losses[batch.kinds == number]
+            if len(mine):
+                out[kind] = mine.mean()
+    return out
