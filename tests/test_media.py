@@ -296,7 +296,7 @@ def test_one_sample_is_audio(rate):
 
 
 def test_long_vorbis_is_written_in_blocks():
-    audio = Audio(np.random.default_rng(0).uniform(-0.5, 0.5, 3_000_000).astype(np.float32), 48_000)
+    audio = Audio(np.zeros(3_000_000, np.float32), 48_000)
     assert encode_audio(audio, "ogg")[:4] == b"OggS"  # in one write, this ends the process
 
 
@@ -595,11 +595,12 @@ def test_sound_without_pictures_is_no_video_and_the_reverse(tmp_path, format):
 
 
 def whole_files() -> dict[str, bytes]:
+    noise = Image(np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8))
     return {
-        "a.png": encode_image(Image(picture())),
-        "a.jpg": encode_image(Image(picture()), "jpg"),
-        "a.webp": encode_image(Image(picture()), "webp"),
-        "a.gif": saved(pil.fromarray(picture()), "GIF"),
+        "a.png": encode_image(noise),
+        "a.jpg": encode_image(noise, "jpg"),
+        "a.webp": encode_image(noise, "webp"),
+        "a.gif": saved(pil.fromarray(noise.pixels), "GIF"),
         "a.wav": encode_audio(tone()),
         "a.flac": encode_audio(tone(), "flac"),
         "a.m4a": container("ipod", sounds="aac"),
@@ -612,12 +613,14 @@ def whole_files() -> dict[str, bytes]:
     }
 
 
+WHOLE = whole_files()
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_truncated_files_are_refused(tmp_path, share):
-    for name, data in whole_files().items():
-        path = put(tmp_path, name, data[: int(len(data) * share)])
-        with refused(DataError, name, "cut short"):
-            read(path)
+@pytest.mark.parametrize("name", WHOLE)
+def test_truncated_files_are_refused(tmp_path, name, share):
+    with refused(DataError, name, "cut short"):
+        read(put(tmp_path, name, WHOLE[name][: int(len(WHOLE[name]) * share)]))
 
 
 def test_an_mp4_cut_in_its_frames_is_refused(tmp_path):
@@ -635,20 +638,16 @@ def test_an_mp4_cut_in_its_frames_is_refused(tmp_path):
             read_video(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.data())
 def test_damaged_files_are_read_or_refused_but_nothing_else(data):
-    files = test_damaged_files_are_read_or_refused_but_nothing_else.files
-    content = bytearray(files[data.draw(st.sampled_from(sorted(files)))])
+    content = bytearray(WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))])
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     try:
         read(bytes(content), Limits(pixels=10_000, frames=100, seconds=10, video_pixels=1_000_000))
     except MioError as error:
         assert error.at == "bytes"
-
-
-test_damaged_files_are_read_or_refused_but_nothing_else.files = whole_files()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -689,9 +688,9 @@ WRONG_MEDIA = [
     (write_audio, Audio(np.zeros(9, np.float32), 1_000_000_000), "a.flac", "1000000000 Hz"),
     (write_audio, Audio(np.zeros(9, np.float32), RATE), "a.mp4", "mp4 is not one"),
     (write_video, Video(film().frames[:0], 10), "a.mp4", r"\(0, 24, 32, 3\)"),
-    (write_video, Video(film().frames, 0), "a.mp4", "0 per second"),
-    (write_video, Video(film().frames, float("nan")), "a.gif", "nan per second"),
-    (write_video, film(fps=60), "a.gif", "60 frames per second is too fast for gif"),
+    (write_video, Video(film().frames, 0), "a.mp4", "cannot hold 0 frames per second"),
+    (write_video, Video(film().frames, float("nan")), "a.gif", "cannot hold nan frames"),
+    (write_video, film(fps=60), "a.gif", "gif cannot hold 60 frames per second"),
     (write_video, film(), "a.avi", "avi is not one"),
 ]
 

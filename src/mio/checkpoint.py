@@ -28,6 +28,7 @@ def commit(folder: Path, write: Callable[[Path], None]) -> None:
     Readers see the old folder or the new one, never half of either.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    recover(folder)
     staging, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     for leftover in (staging, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -40,6 +41,9 @@ def commit(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(staging, ignore_errors=True)
         fix = "Free some space; the previous checkpoint is untouched."
         raise ResourceError(f"Could not write {folder}: {error.strerror}.", at=str(folder), fix=fix) from error
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
     if folder.exists():
         os.replace(folder, old)
     os.replace(staging, folder)

@@ -74,6 +74,8 @@ def _value(hint: Any, value: Any, at: str) -> Any:
     if origin is tuple:
         return _tuple(args, value, at)
     if origin is dict:
+        if not isinstance(value, Mapping):
+            raise MioError(f"{at} must be a mapping, got {value!r}.", at=at)
         return {k: _value(args[1], v, _path(at, k)) for k, v in value.items()}
     return _scalar(hint, value, at)
 
@@ -88,6 +90,8 @@ def _tuple(args: tuple[Any, ...], value: Any, at: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise MioError(f"{at} must be a list, got {value!r}.", at=at)
     kinds = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
+    if len(kinds) != len(value):
+        raise MioError(f"{at} must be {len(kinds)} values, got {value!r}.", at=at)
     return tuple(_value(k, v, f"{at}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
 
 
@@ -109,7 +113,11 @@ def override(config: T, assignments: Iterable[str]) -> T:
         path, sign, text = assignment.partition("=")
         if not sign:
             raise MioError(f"{assignment!r} is not an assignment.", fix="Write it as path.to.field=value.")
-        _assign(data, path.split("."), yaml.safe_load(text), path)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise MioError(f"{text!r} is no value.", at=path, fix="Write the value as YAML.") from error
+        _assign(data, path.split("."), value, path)
     return from_dict(type(config), data)
 
 
@@ -137,6 +145,6 @@ def dump_yaml(config: Any) -> str:
 def load_yaml(kind: type[T], path: Path) -> T:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise MioError(f"Cannot read {path.name}: {type(error).__name__}.", at=str(path)) from error
     return from_dict(kind, data)

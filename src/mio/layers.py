@@ -189,3 +189,21 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
+
+
+def grid_positions(side: int, dim: int) -> Tensor:
+    """Sines and cosines of row and column of a side x side grid, unit variance: (side * side, dim)."""
+    steps = (torch.arange(side) + 0.5) / side
+    waves = torch.arange(1, dim // 4 + 1) * (torch.pi / 4)
+    line = torch.cat([(steps[:, None] * waves).sin(), (steps[:, None] * waves).cos()], dim=1)  # (side, dim / 2)
+    grid = torch.cat([line[:, None].expand(-1, side, -1), line[None].expand(side, -1, -1)], dim=-1)
+    return grid.flatten(0, 1) * 2**0.5
+
+
+def match_queries_and_keys(query: Tensor, key: Tensor) -> None:
+    """Mimetic initialisation (Trockman and Kolter, 2023): attention starts on tokens like the query's own.
+
+    Small data never teaches that to a random start: every query keeps seeing the mean of the whole picture.
+    """
+    nn.init.orthogonal_(query)
+    key.data.copy_(query)

@@ -1,7 +1,6 @@
 """Bytes and files <-> arrays, within limits that are checked before decoding. Knows no model, no token and no torch.
 
-Whatever cannot be read or written raises a MioError with its name in `at`: MissingError for a file that is not there,
-ResourceError for memory or disk that ran out, DataError for everything else. Sources are paths or the bytes themselves.
+Errors name the file in `at`: MissingError if it is not there, ResourceError if memory or disk ran out, else DataError.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ from mio.types import Audio, DataError, Image, Media, MioError, MissingError, Re
 
 Source = Path | str | bytes
 Pixels = NDArray[np.uint8]
-Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,6 @@ MODALITY_BY_SUFFIX: dict[str, str] = {
     **dict.fromkeys((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".weba"), "speech"),
     **dict.fromkeys((".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif"), "video"),
 }
-
 _MAGIC = re.compile(
     rb"(?s)(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<JPEG>\xff\xd8\xff)|(?P<WebP>RIFF....WEBP)|(?P<GIF>GIF8[79]a)"
     rb"|(?P<WAV>(?:RIFF|RF64)....WAVE)|(?P<FLAC>fLaC)|(?P<Ogg>OggS)"
@@ -66,6 +63,7 @@ _ANIMATIONS: dict[str, type[GifImageFile] | type[WebPImageFile]] = {"GIF": GifIm
 _PICTURES: dict[str, type[ImageFile.ImageFile]] = {"PNG": PngImageFile, "JPEG": JpegImageFile, **_ANIMATIONS}
 _SOUNDS = ("WAV", "FLAC", "Ogg", "MP3")
 _DEMUXERS = {"MP4": "mov", "WebM": "matroska", "AVI": "avi"}
+_FASTEST = {"mp4": 1000, "gif": 50, "webp": 1000}  # frames per second; viewers slow a faster GIF down
 _BLOCK = 2**16  # samples decoded or encoded at a time
 
 
@@ -75,9 +73,8 @@ def sniff(source: Source, limits: Limits = Limits()) -> str:
         if kind in _DEMUXERS:
             with _demuxed(data, kind) as (_, video):
                 return "video" if video else "speech"
-        if kind in _ANIMATIONS and _ANIMATIONS[kind](io.BytesIO(data)).n_frames > 1:
-            return "video"
-        return "image" if kind in _PICTURES else "speech"
+        moves = kind in _ANIMATIONS and _ANIMATIONS[kind](io.BytesIO(data)).n_frames > 1
+        return "video" if moves else "image" if kind in _PICTURES else "speech"
 
 
 def read(source: Source, limits: Limits = Limits()) -> Media:
@@ -116,10 +113,8 @@ def read_audio(source: Source, rate: int | None = None, limits: Limits = Limits(
 
 
 def read_video(source: Source, limits: Limits = Limits(), max_frames: int | None = None) -> Video:
-    """MP4, WebM, AVI, GIF or WebP -> upright (F, H, W, 3) uint8 at a steady rate, of the same length in seconds.
-
-    With `max_frames`, at most so many are kept, evenly over time; the others cost no memory and `fps` falls with them.
-    """
+    """MP4, WebM, AVI, GIF or WebP -> upright (F, H, W, 3) uint8 at a steady rate. With `max_frames`, at most so many
+    are kept, evenly over the same seconds, so that `fps` falls with them; the others cost no memory."""
     with _opened(source, limits) as (data, kind):
         _check_kind(kind, (*_DEMUXERS, *_ANIMATIONS), "video")
         repeats, fps = _steady(_durations(data, kind, limits), max_frames or limits.frames, limits)
@@ -175,20 +170,21 @@ def encode_audio(audio: Audio, format: str = "wav") -> bytes:
 
 def encode_video(video: Video, format: str = "mp4") -> bytes:
     """(F, H, W, 3) uint8 -> bytes: "mp4" (H.264, odd sides padded), "gif" or "webp" (where equal frames may merge)."""
-    _check_kind(format, ("mp4", "gif", "webp"), "video output")
+    _check_kind(format, _FASTEST, "video output")
     _check_pixels(video.frames, 4)
-    if not video.fps > 0:
-        raise DataError(f"A video of {video.fps} frames per second has no length.", fix="Give an fps above 0.")
-    with _blaming("", f"Frames of these sides at {video.fps} per second do not fit the format.", "Try mp4 at 25."):
-        return _mp4(video) if format == "mp4" else _animation(video, format)
+    if not 0 < video.fps <= _FASTEST[format]:
+        raise DataError(f"{format} cannot hold {video.fps:g} frames per second.", fix=f"Use 1 to {_FASTEST[format]}.")
+    buffer = io.BytesIO()
+    with _blaming("", f"A video of shape {video.frames.shape} does not fit the format.", "Write mp4, or shrink it."):
+        (_write_mp4 if format == "mp4" else _write_animation)(video, format, buffer)
+    return buffer.getvalue()
 
 
 @contextmanager
 def _opened(source: Source, limits: Limits) -> Iterator[tuple[bytes, str]]:
     """The bytes and their format. Whatever fails inside becomes a MioError that names the source."""
     name = "bytes" if isinstance(source, bytes) else str(source)
-    what = "The file cannot be read, or its content is damaged, cut short or not what it claims to be."
-    with _blaming(name, what, "Check its permissions, or export it again from its source."):
+    with _blaming(name, "It cannot be read: it is locked, damaged, cut short or not what it claims.", "Replace it."):
         if not isinstance(source, bytes):
             _check_most(Path(source).stat().st_size, limits.bytes, "bytes")
             if not Path(source).is_file():
@@ -222,7 +218,7 @@ def _format(data: bytes) -> str:
     promised = 8 + int.from_bytes(data[4:8], "little")
     # Streaming writers leave 0 or about 2**31 or 2**32 for "unknown"; some forget the last padding byte.
     if data[:4] == b"RIFF" and len(data) + 1 < promised < 0x7FFF0000:
-        raise DataError(f"The file is cut short: {len(data)} of {promised} bytes came.", fix="Copy it again.")
+        raise DataError(f"It is cut short: {len(data)} of {promised} bytes came.", fix="Copy it again.")
     return match.lastgroup
 
 
@@ -248,7 +244,7 @@ def _rgb(picture: pil.Image | av.VideoFrame) -> Pixels:
     return np.array(picture.convert("RGB"))
 
 
-def _blocks(data: bytes, kind: str, limits: Limits) -> Iterator[tuple[Samples, int]]:
+def _blocks(data: bytes, kind: str, limits: Limits) -> Iterator[tuple[NDArray[np.float32], int]]:
     """Mono samples, block by block, and their rate in Hz."""
     if kind in _SOUNDS:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
@@ -256,9 +252,7 @@ def _blocks(data: bytes, kind: str, limits: Limits) -> Iterator[tuple[Samples, i
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
                 yield block.mean(axis=1), file.samplerate
             if file.tell() < file.frames:
-                raise DataError(
-                    f"The audio is cut short: {file.tell()} of {file.frames} samples came.", fix="Copy it again."
-                )
+                raise DataError(f"It is cut short: {file.tell()} of {file.frames} samples came.", fix="Copy it again.")
         return
     with _demuxed(data, kind) as (container, _):
         if not container.streams.audio:
@@ -272,7 +266,7 @@ def _blocks(data: bytes, kind: str, limits: Limits) -> Iterator[tuple[Samples, i
         _check_whole(container, stream, samples / stream.rate)
 
 
-def _check_samples(samples: Samples) -> None:
+def _check_samples(samples: NDArray[np.float32]) -> None:
     if samples.ndim != 1 or not len(samples):
         raise DataError(f"Audio of shape {samples.shape} is empty or not mono.", fix="Give (n,) samples, n > 0.")
     if not np.isfinite(samples).all():
@@ -281,12 +275,11 @@ def _check_samples(samples: Samples) -> None:
 
 def _steady(durations: list[float], most: int, limits: Limits) -> tuple[list[int], float]:
     """How often to show each frame so that time runs evenly, and the frames per second of that."""
-    count, seconds = len(durations), sum(durations)
+    seconds, mean = sum(durations), sum(durations) / len(durations)
     _check_most(seconds, limits.seconds, "seconds")
-    fastest = np.percentile(durations, 10, method="lower")
-    if fastest < 0.75 * seconds / count:  # not the jitter of rounded times: at its fastest, holds repeat, motion stays
-        count = round(seconds / fastest)
-    count = min(count, most, limits.frames)
+    fastest = max(float(np.percentile(durations[:-1] or durations, 10, method="lower")), 0.01)
+    step = fastest if fastest < 0.75 * mean else mean  # more than the jitter of rounding: holds repeat, motion stays
+    count = min(round(seconds / step), most, limits.frames)
     middles = (np.arange(count) + 0.49) * seconds / count  # nearly: a true middle may be where two frames meet
     return np.bincount(np.searchsorted(np.cumsum(durations), middles, side="right")).tolist(), count / seconds
 
@@ -294,8 +287,7 @@ def _steady(durations: list[float], most: int, limits: Limits) -> tuple[list[int
 def _durations(data: bytes, kind: str, limits: Limits) -> list[float]:
     """Seconds per frame in display order. Pillow tells them only with the frame, so animations are decoded twice."""
     if kind in _ANIMATIONS:
-        frames = (frame for frame in _frames(data, kind, limits) if isinstance(frame, pil.Image))
-        return [(frame.info.get("duration") or 100) / 1000 for frame in frames]
+        return [(f.info.get("duration") or 100) / 1000 for f in _frames(data, kind, limits) if isinstance(f, pil.Image)]
     with _demuxed(data, kind) as (container, stream):
         if stream is None:
             raise DataError(f"This {kind} file has no pictures.", fix="Read it as audio.")
@@ -303,17 +295,15 @@ def _durations(data: bytes, kind: str, limits: Limits) -> list[float]:
         starts, end = list[float](), 0.0
         for packet in container.demux(stream):
             if packet.is_corrupt:
-                raise DataError("The file is cut short within a frame.", fix="Copy it again.")
+                raise DataError("It is cut short within a frame.", fix="Copy it again.")
             time = packet.dts if packet.pts is None else packet.pts  # AVI knows decoding times only
             if time is not None and not packet.is_discard:
                 starts.append(float(time * packet.time_base))
                 end = max(end, float((time + (packet.duration or 0)) * packet.time_base))
                 _check_most(len(starts), limits.frames, "frames")
         _check_whole(container, stream, end)
-        durations = np.diff(sorted({*starts, end})).tolist()  # a set: VP8's hidden frames share a neighbour's time
-        return (
-            durations if end > max(starts) else [*durations, float(np.mean(durations or 1.0))]
-        )  # or the last has none
+        gaps = np.diff(sorted(set(starts))).tolist()  # a set: VP8's hidden frames share a neighbour's time
+        return [*gaps, end - max(starts) or float(np.mean(gaps or 1.0))]  # the last may have no duration
 
 
 def _frames(data: bytes, kind: str, limits: Limits) -> Iterator[pil.Image | av.VideoFrame]:
@@ -333,11 +323,12 @@ def _frames(data: bytes, kind: str, limits: Limits) -> Iterator[pil.Image | av.V
 
 @contextmanager
 def _demuxed(data: bytes, kind: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream | None]]:
-    """A container and its first video stream that is not an album cover. Always from memory and in the format of its
-    magic bytes: no playlist or protocol can open another file."""
+    """From memory and in its own format, so that no playlist opens another file; and its first video but for covers."""
     with av.open(io.BytesIO(data), "r", format=_DEMUXERS[kind], metadata_errors="replace") as container:
-        videos = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
-        yield container, next(videos, None)
+        yield (
+            container,
+            next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None),
+        )
 
 
 def _check_whole(container: av.container.InputContainer, stream: av.VideoStream | av.AudioStream, came: float) -> None:
@@ -345,15 +336,14 @@ def _check_whole(container: av.container.InputContainer, stream: av.VideoStream 
     alone = (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.0
     promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else alone
     if promised - came > max(0.25, 0.02 * promised):  # leaves room for rounding and padding
-        raise DataError(f"The file is cut short: {came:.2f} of {promised:.2f} seconds came.", fix="Copy it again.")
+        raise DataError(f"It is cut short: {came:.2f} of {promised:.2f} seconds came.", fix="Copy it again.")
 
 
-def _mp4(video: Video) -> bytes:
+def _write_mp4(video: Video, format: str, buffer: io.BytesIO) -> None:
     """H.264 at visually lossless quality, or MPEG-4 where PyAV was built without x264."""
-    buffer = io.BytesIO()
     height, width = video.frames.shape[1:3]
     rate = Fraction(video.fps).limit_denominator(1001)  # 30000/1001 and the like stay exact
-    with av.open(buffer, "w", format="mp4") as container:
+    with av.open(buffer, "w", format=format) as container:
         if "libx264" in av.codecs_available:
             stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
         else:
@@ -365,19 +355,13 @@ def _mp4(video: Video) -> bytes:
             # Converted here: left to the encoder, the same frames do not always give the same bytes.
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24").reformat(format="yuv420p")))
         container.mux(stream.encode())
-    return buffer.getvalue()
 
 
-def _animation(video: Video, format: str) -> bytes:
-    unit, least = (10, 20) if format == "gif" else (1, 1)  # ms; viewers slow a GIF down below 20
-    ends = np.rint(np.arange(len(video.frames) + 1) * 1000 / video.fps / unit) * unit
-    durations = np.diff(ends).astype(int).tolist()  # so that rounding does not add up
-    if min(durations) < least:
-        raise DataError(f"{video.fps:g} frames per second is too fast for {format}.", fix="Write mp4, or drop frames.")
+def _write_animation(video: Video, format: str, buffer: io.BytesIO) -> None:
+    unit = 10 if format == "gif" else 1  # ms, to which the ends of frames are rounded, so that it does not add up
+    durations = np.diff(np.rint(np.arange(len(video.frames) + 1) * 1000 / video.fps / unit)).astype(int) * unit
     first, *rest = [pil.fromarray(pixels) for pixels in video.frames]
-    buffer = io.BytesIO()
-    first.save(buffer, format, save_all=True, append_images=rest, duration=durations, loop=0, quality=90)
-    return buffer.getvalue()
+    first.save(buffer, format, save_all=True, append_images=rest, duration=durations.tolist(), loop=0, quality=90)
 
 
 def _check_pixels(pixels: Pixels, axes: int) -> None:

@@ -32,7 +32,7 @@ from mio.models.decoders import PixelDecoder, PixelDecoderConfig
 from mio.models.teachers import SpeechTeacher, TextTower
 from mio.pipeline import ModelConfig, load_processor, save
 from mio.processor import Processor
-from mio.tokenizers.seed import SeedConfig, SeedNetwork
+from mio.tokenizers.seed import SeedConfig, SeedNetwork, start_from_places
 from mio.tokenizers.speech import SpeechConfig, SpeechNetwork
 from mio.tokenizers.text import TextTokenizer
 from mio.train.image import Aligner, AlignObjective, ImageTrainer, Pictures, QuantizeObjective, embed_all
@@ -177,6 +177,7 @@ def align_stage(run: Run) -> None:
     text = TextTokenizer.load(run.out / "text" / "tokenizer.json")
     torch.manual_seed(run.recipe.seed)
     aligner = Aligner(SeedNetwork(c.network), text.size)
+    start_from_places(aligner.network)
     objective = AlignObjective(_pictures(run, text), c.batch, run.recipe.seed, module=aligner)
     fit(objective, c.align, run.out / "work" / "align", "align", run.metrics)
     config = {"network": to_dict(c.network)}

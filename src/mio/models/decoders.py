@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mio.layers import Block
+from mio.layers import Block, grid_positions, match_queries_and_keys
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class PixelDecoder(nn.Module):
         super().__init__()
         self.config = c
         self.side = c.image_size // c.patch
-        self.queries = nn.Parameter(0.02 * torch.randn(1, self.side**2, c.width))
+        self.queries = nn.Parameter(grid_positions(self.side, c.width)[None])
         self.from_latents = nn.Linear(c.latents, c.width)
         self.from_embedding = nn.Linear(c.embedding, c.width)
         self.blocks = nn.ModuleList(Block(c.width, c.heads, 4 * c.width) for _ in range(c.depth))
@@ -41,6 +41,11 @@ class PixelDecoder(nn.Module):
         self.smooth = nn.Sequential(
             nn.Conv2d(3, c.smooth, 5, padding=2), nn.GELU(), nn.Conv2d(c.smooth, 3, 3, padding=1)
         )
+        if c.width == c.latents:
+            nn.init.eye_(self.from_latents.weight)  # latents keep the places they come with
+        for block in self.blocks:
+            qkv = block.attn.qkv.weight  # type: ignore[union-attr]
+            match_queries_and_keys(qkv[: c.width].data, qkv[c.width : 2 * c.width].data)  # type: ignore[index]
 
     def forward(self, latents: Tensor, embedding: Tensor) -> Tensor:
         """(B, Q, latents), (B, embedding) -> (B, 3, S, S), about [0, 1]."""

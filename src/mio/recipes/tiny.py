@@ -31,7 +31,7 @@ SEED = SeedConfig(
     interpolation="bicubic",
 )
 SPEECH = SpeechConfig(
-    filters=12, dimension=64, semantic_dimension=128, codebook_size=512, levels=4, lstm_layers=1
+    filters=12, dimension=64, semantic_dimension=128, codebook_size=512, levels=4, lstm_layers=1, decay=0.97, dead_below=0.15
 )
 
 
@@ -102,8 +102,8 @@ def tiny() -> Recipe:
         image=ImageConfig(
             network=SEED,
             decoder=PixelDecoderConfig(image_size=64, width=160, depth=3, latents=160, embedding=128),
-            align=Fit(2000, Optim(1e-3, weight_decay=0.1)),
-            quantize=Fit(2600, Optim(1e-3, weight_decay=0.05)),
+            align=Fit(800, Optim(7e-4, weight_decay=0.1)),
+            quantize=Fit(2600, Optim(8e-4, weight_decay=0.05)),
             batch=48,
             share={
                 "emoji": 7.0,
@@ -120,7 +120,7 @@ def tiny() -> Recipe:
         speech=SpeechStageConfig(
             network=SPEECH,
             teacher=Fit(2000, Optim(1e-3, weight_decay=0.05)),
-            codec=Fit(2400, Optim(1e-3, betas=(0.8, 0.95), weight_decay=0.0)),
+            codec=Fit(2400, Optim(8e-4, betas=(0.8, 0.95), weight_decay=0.0)),
             batch=16,
             share={"fsdd": 6.0, "names": 3.0, "keywords": 1.0, "orders": 0.5, "libri_speakers": 1.5, "kerstin_de": 0.7,
                    "ljspeech": 0.3, "narration": 0.5},

@@ -52,7 +52,7 @@ class VectorQuantizer(nn.Module):
 
     seen: Tensor
 
-    def __init__(self, size: int, dim: int, patience: float = 50.0) -> None:
+    def __init__(self, size: int, dim: int, patience: float = 15.0) -> None:
         super().__init__()
         self.embedding = nn.Embedding(size, dim)
         nn.init.uniform_(self.embedding.weight, -1 / size, 1 / size)
@@ -143,15 +143,15 @@ class EuclideanCodebook(nn.Module):
 
 
 class _Level(nn.Module):
-    def __init__(self, size: int, dim: int) -> None:
+    def __init__(self, size: int, dim: int, decay: float, dead_below: float) -> None:
         super().__init__()
-        self._codebook = EuclideanCodebook(size, dim)  # underscore: the released checkpoint's name
+        self._codebook = EuclideanCodebook(size, dim, decay, dead_below)  # underscore: the released checkpoint's name
 
 
 class _Levels(nn.Module):
-    def __init__(self, levels: int, size: int, dim: int) -> None:
+    def __init__(self, levels: int, size: int, dim: int, decay: float, dead_below: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(_Level(size, dim) for _ in range(levels))
+        self.layers = nn.ModuleList(_Level(size, dim, decay, dead_below) for _ in range(levels))
 
 
 @dataclass(frozen=True)
@@ -162,11 +162,15 @@ class ResidualQuantized(Quantized):
 
 
 class ResidualVQ(nn.Module):
-    """K codebooks, each quantizing what the ones before left over."""
+    """K codebooks, each quantizing what the ones before left over.
 
-    def __init__(self, levels: int, size: int, dim: int) -> None:
+    `dead_below` is a number of vectors per batch and code: with few vectors per code it must be small, or every code
+    is taken for dead and replaced at every step.
+    """
+
+    def __init__(self, levels: int, size: int, dim: int, decay: float = 0.99, dead_below: float = 2.0) -> None:
         super().__init__()
-        self.vq = _Levels(levels, size, dim)
+        self.vq = _Levels(levels, size, dim, decay, dead_below)
 
     def codebooks(self) -> list[EuclideanCodebook]:
         return [level._codebook for level in self.vq.layers]  # type: ignore[misc]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mio.checkpoint import fingerprint
 from mio.config import to_dict
-from mio.layers import Block, attend
+from mio.layers import Block, attend, grid_positions, match_queries_and_keys
 from mio.media import resize
 from mio.tokenizers.quantizers import Quantized, VectorQuantizer
 from mio.types import Codes, Image, Modality
@@ -217,6 +217,27 @@ class SeedNetwork(nn.Module):
 
     def decode(self, codes: Tensor) -> Decoded:
         return self.reverse(self.quantize.decode(codes))
+
+
+@torch.no_grad()
+def start_from_places(network: SeedNetwork) -> None:
+    """Initialise for training from nothing: patches know their place, and query j begins at the jth of the picture.
+
+    A pretrained Q-Former has learned as much; without it the queries stay alike for thousands of steps.
+    """
+    c = network.config
+    places = grid_positions(c.image_size // c.patch, c.vit_width)
+    network.visual_encoder.pos_embed[0, 1:] = places
+    for block in network.visual_encoder.blocks:
+        qkv = block.attn.qkv.weight  # type: ignore[union-attr]
+        match_queries_and_keys(qkv[: c.vit_width], qkv[c.vit_width : 2 * c.vit_width])  # type: ignore[index]
+    if c.vit_width == c.width:
+        starts = torch.linspace(0, len(places), c.queries + 1).long()
+        own = torch.stack([places[a:b].mean(0) for a, b in zip(starts, starts[1:], strict=False)])
+        network.query_tokens[0] = network.pos_embed[0] = network.pos_embed_image[0] = own
+        for layer in network.Qformer.bert.encoder["layer"]:  # type: ignore[union-attr]
+            if layer.crossattention is not None:
+                match_queries_and_keys(layer.crossattention.self.query.weight, layer.crossattention.self.key.weight)
 
 
 def _bottleneck(width: int, sizes: tuple[int, ...]) -> nn.Sequential:

@@ -33,6 +33,8 @@ class SpeechConfig:
     codebook_size: int = 1024
     levels: int = 8
     lstm_layers: int = 2
+    decay: float = 0.99  # of the codebooks' moving averages
+    dead_below: float = 2.0
 
     @property
     def hop(self) -> int:
@@ -161,7 +163,7 @@ class SpeechNetwork(nn.Module):
         self.config = c
         self.encoder = _Seanet(_encoder(c))
         self.transform = nn.Linear(c.dimension, c.semantic_dimension)
-        self.quantizer = ResidualVQ(c.levels, c.codebook_size, c.dimension)
+        self.quantizer = ResidualVQ(c.levels, c.codebook_size, c.dimension, c.decay, c.dead_below)
         self.decoder = _Seanet(_decoder(c))
 
     def forward(self, samples: Tensor, keep: Tensor | None = None) -> SpeechOutput:
