@@ -167,8 +167,15 @@ class Model:
     def modalities(self) -> tuple[str, ...]:
         return ("text", *(row.name for row in self.config.rows))
 
-    def chat(self, *content: Content | Message, out: str = "text", system: str = "std", tokens: int = 400,
-             seed: int = 0, sampling: Mapping[str, Sampling] | None = None) -> Reply:
+    def chat(
+        self,
+        *content: Content | Message,
+        out: str = "text",
+        system: str = "std",
+        tokens: int = 400,
+        seed: int = 0,
+        sampling: Mapping[str, Sampling] | None = None,
+    ) -> Reply:
         """Answer a conversation; strings and media count as one user turn.
 
         `out`: what may be in the answer: one of `modalities`, or several with commas ("text,image": interleaved).
@@ -180,15 +187,28 @@ class Model:
         """
         return self.run([Job(_turns(content), out, tokens, 0, seed, system, sampling or {})])[0]
 
-    def complete(self, *content: Content, out: str = "text", tokens: int = 400, seed: int = 0,
-                 sampling: Mapping[str, Sampling] | None = None) -> Reply:
+    def complete(
+        self,
+        *content: Content,
+        out: str = "text",
+        tokens: int = 400,
+        seed: int = 0,
+        sampling: Mapping[str, Sampling] | None = None,
+    ) -> Reply:
         """Continue a document, without any template, as a base model does. Media in it count as input."""
         parts = tuple(p for c in content for p in _parts(c))
         document = Document(parts, frozenset(range(len(parts))))
         return self.run([Job(document, out, tokens, 0, seed, "std", sampling or {})])[0]
 
-    def stream(self, *content: Content | Message, out: str = "text", system: str = "std", tokens: int = 400,
-               seed: int = 0, sampling: Mapping[str, Sampling] | None = None) -> Iterator[Text | Media]:
+    def stream(
+        self,
+        *content: Content | Message,
+        out: str = "text",
+        system: str = "std",
+        tokens: int = 400,
+        seed: int = 0,
+        sampling: Mapping[str, Sampling] | None = None,
+    ) -> Iterator[Text | Media]:
         """As `chat`, part by part: text as it grows, media as soon as they are whole."""
         job = Job(_turns(content), out, tokens, 0, seed, system, sampling or {})
         request = self._request(job)

@@ -73,7 +73,9 @@ class ChatTemplate:
         if turns.messages and turns.messages[0].role == "system":
             return "".join(p.text for p in turns.messages[0].parts if isinstance(p, Text))
         if mode not in self.systems:
-            raise MioError(f"No system prompt {mode!r}.", fix=f"Use one of {', '.join(self.systems)}, or write your own.")
+            raise MioError(
+                f"No system prompt {mode!r}.", fix=f"Use one of {', '.join(self.systems)}, or write your own."
+            )
         return self.systems[mode]
 
 
@@ -123,9 +125,9 @@ INSTRUCT_PROMPTS = {  # compat.md 1.6
 }
 
 
-def fill(template: str, *slots: Text | Encoded) -> tuple[Text | Encoded, ...]:
+def fill(template: str, *slots: Part) -> tuple[Part, ...]:
     """Put parts into the {0}, {1} of a template. Slots are never searched for braces, so any text is safe in them."""
-    pieces: list[Text | Encoded] = []
+    pieces: list[Part] = []
     rest = template
     while (at := rest.find("{")) >= 0:
         pieces += [Text(rest[:at])] if at else []
@@ -152,8 +154,15 @@ Piece = tuple[str | Ids, bool]  # text still to be encoded, or ids; and whether 
 Encode = Callable[[str], Sequence[int]]
 
 
-def render(content: Turns | Document, vocab: Vocabulary, encode: Encode, template: ChatTemplate, *, mode: str = "std",
-           open_turn: bool = False) -> TokenSequence:
+def render(
+    content: Turns | Document,
+    vocab: Vocabulary,
+    encode: Encode,
+    template: ChatTemplate,
+    *,
+    mode: str = "std",
+    open_turn: bool = False,
+) -> TokenSequence:
     """A conversation or document -> one sequence. `open_turn` adds the assistant's header, for generation.
 
     Only the template inserts control ids; text passes through `encode`, which cannot produce any.
@@ -297,7 +306,11 @@ def _span(ids: Ids, at: int, row: Modality, vocab: Vocabulary) -> tuple[Codes | 
     closed = at + length < len(ids) and int(ids[at + length]) == vocab.bounds(row.name)[1]
     stop = at + length + closed
     try:
-        return unflatten(levels[:length], codes[:length], row), stop, "" if closed else f"A {row.name} span has no end token."
+        return (
+            unflatten(levels[:length], codes[:length], row),
+            stop,
+            "" if closed else f"A {row.name} span has no end token.",
+        )
     except DataError as error:
         return None, stop, str(error)
 

@@ -119,7 +119,8 @@ class Vocabulary:
             DataError: a level or code outside the row's codebooks.
         """
         row = self.base(name)
-        if codes.size and (codes.min() < 0 or codes.max() >= row.codebook_size or levels.max() >= row.codebooks):
+        low = codes.size and min(codes.min(), levels.min()) < 0
+        if codes.size and (low or codes.max() >= row.codebook_size or levels.max() >= row.codebooks):
             limits = f"{row.codebooks} codebooks of {row.codebook_size}"
             raise DataError(f"A {name} code is outside {limits}.", fix="Encode with this model's own tokenizer.")
         return self._code_ids[row.name][levels, codes]

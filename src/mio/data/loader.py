@@ -24,8 +24,9 @@ class Loader:
     kinds: NDArray[np.int64]  # (vocabulary,): kind of every id
 
     @staticmethod
-    def plan(store: Store, shares: Mapping[str, float], kinds: NDArray[np.int64], tokens: int, steps: int,
-             seed: int) -> Loader:
+    def plan(
+        store: Store, shares: Mapping[str, float], kinds: NDArray[np.int64], tokens: int, steps: int, seed: int
+    ) -> Loader:
         """`steps` packs of at most `tokens` tokens, tasks mixed by their shares of tokens."""
         samples = mixture(store.tasks(), store.lengths, shares, seed)
         return Loader(store, best_fit(samples, store.lengths, tokens, steps), kinds)

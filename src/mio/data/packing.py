@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def mixture(groups: Mapping[str, NDArray[np.int64]], lengths: NDArray[np.int64], shares: Mapping[str, float],
-            seed: int) -> Iterator[int]:
+def mixture(
+    groups: Mapping[str, NDArray[np.int64]], lengths: NDArray[np.int64], shares: Mapping[str, float], seed: int
+) -> Iterator[int]:
     """Sample numbers without end: groups take turns so that tokens come out in `shares`; inside a group every sample
     comes once per epoch, in a new order each time. A group that `shares` does not name is left out."""
     names = [n for n in sorted(groups) if shares.get(n, 0) > 0 and len(groups[n])]
@@ -25,8 +26,9 @@ def mixture(groups: Mapping[str, NDArray[np.int64]], lengths: NDArray[np.int64],
         yield sample
 
 
-def best_fit(samples: Iterator[int], lengths: NDArray[np.int64], capacity: int, packs: int,
-             buffer: int = 64) -> list[list[int]]:
+def best_fit(
+    samples: Iterator[int], lengths: NDArray[np.int64], capacity: int, packs: int, buffer: int = 64
+) -> list[list[int]]:
     """`packs` lists of samples of at most `capacity` tokens each.
 
     A bounded buffer of samples waits; each goes into the open pack as soon as it is the longest that still fits.
@@ -61,7 +63,9 @@ def _fit(length: int, room: int) -> int:
 
 def _checked(sample: int, lengths: NDArray[np.int64], capacity: int) -> int:
     if lengths[sample] > capacity:
-        raise ValueError(f"Sample {sample} has {lengths[sample]} tokens, a pack holds {capacity}. Cut or drop it first.")
+        raise ValueError(
+            f"Sample {sample} has {lengths[sample]} tokens, a pack holds {capacity}. Cut or drop it first."
+        )
     return sample
 
 

@@ -104,7 +104,8 @@ class SceneMaker:
 
     pictures: Mapping[tuple[str, str], MediaFile]  # (name, style) -> picture
     share: float
-    seed: int
+    seed: int  # of the split
+    draws: int = 0  # of what is drawn
 
     @staticmethod
     def of(train: Sequence[Item], share: float, seed: int) -> SceneMaker:
@@ -114,11 +115,15 @@ class SceneMaker:
         wanted = (i for i in train if i.source == "emoji" and i.meta["name"] in subjects and i.meta["style"] in styles)
         return SceneMaker({(i.meta["name"], i.meta["style"]): i.media("image")[0] for i in wanted}, share, seed)
 
+    def fresh(self, seed: int) -> SceneMaker:
+        """Another maker of the same things, for scenes that no training has seen."""
+        return replace(self, draws=seed)
+
     def scenes(self, count: int) -> list[Scene]:
         """About `count` scenes: those that are held out, or lack a picture, are left out."""
         names = sorted({name for name, _ in self.pictures})
         styles = sorted({style for _, style in self.pictures})
-        return [s for s in random_scenes(names, styles, count, self.seed) if self._allowed(s)] if names else []
+        return [s for s in random_scenes(names, styles, count, self.draws) if self._allowed(s)] if names else []
 
     def _allowed(self, scene: Scene) -> bool:
         things = [scene.subject] + ([scene.object] if scene.object else [])
@@ -133,7 +138,7 @@ class SceneMaker:
 
     def edit_items(self, count: int, kinds: int = 2) -> Iterator[Item]:
         """Before and after of one instruction: another background, or another thing in the first one's place."""
-        rng = np.random.default_rng([self.seed, 1])
+        rng = np.random.default_rng([self.draws, 1])
         names = sorted({name for name, _ in self.pictures})
         for number, scene in enumerate(self.scenes(count)):
             colour, name = _pick(rng, tuple(BACKGROUNDS)), _pick(rng, names)
@@ -148,7 +153,7 @@ class SceneMaker:
 
     def clip_items(self, count: int) -> Iterator[Item]:
         """Clips of the same things; combinations that the corpus holds out are left out."""
-        rng = np.random.default_rng([self.seed, 2])
+        rng = np.random.default_rng([self.draws, 2])
         things = sorted(self.pictures)
         for number in range(count if things else 0):
             name, style = things[int(rng.integers(len(things)))]

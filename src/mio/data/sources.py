@@ -109,7 +109,9 @@ class DocumentSource:
             packs = {m: path.parent / record.get(f"{m}_pack", record.get("pack", "")) for m in ("image", "speech")}
             parts = tuple(_segments(record["segments"], packs))
             story = "-".join(str(record["id"]).split("-")[:2])  # one story in several languages is one group
-            yield Item(f"{self.name}/{record['id']}", self.name, parts, f"story:{story}", record.get("license", ""), record)
+            yield Item(
+                f"{self.name}/{record['id']}", self.name, parts, f"story:{story}", record.get("license", ""), record
+            )
 
 
 def _segments(segments: list[dict[str, Any]], packs: Mapping[str, Path]) -> Iterator[Part]:
@@ -145,7 +147,9 @@ CORPUS: tuple[Source, ...] = (
     PairSource("mulberry", "images/mulberry.jsonl", "image", "image", "name", license="CC-BY-SA-4.0"),
     PairSource("digits", "images/digits.jsonl", "image", "image", "name", license="CC-BY-SA-3.0"),
     PairSource("doodles", "images/doodles.jsonl", "image", "image", "name", license="CC-BY-4.0"),
-    PairSource("scenes", "images/scenes.jsonl", "image", "image", "caption", ("subject", "relation", "object", "count")),
+    PairSource(
+        "scenes", "images/scenes.jsonl", "image", "image", "caption", ("subject", "relation", "object", "count")
+    ),
     PairSource("fsdd", "speech/fsdd.jsonl", "speech", "speech", "text", license="CC-BY-SA-4.0"),
     PairSource("names", "speech/names.jsonl", "speech", "speech", "text", license="CC0-1.0"),
     PairSource("keywords", "speech/keywords.jsonl", "speech", "speech", "text"),

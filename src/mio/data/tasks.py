@@ -1,4 +1,4 @@
-"""Items whose media are codes -> samples of every direction: instructions for fine-tuning, templates for pre-training.
+"""Items -> samples of every direction: instructions for fine-tuning, templates for pre-training.
 
 Each task is a function from items to samples; its name is what mixtures, logs and evaluations call it. Wording is
 drawn from a seed per item, so that a task is the same list every time.
@@ -15,9 +15,9 @@ import numpy as np
 
 from mio.data.sources import Item
 from mio.sequence import PRETRAIN, fill
-from mio.types import Document, Encoded, Message, Sample, Text, Turns
+from mio.types import Document, Encoded, MediaFile, Message, Sample, Text, Turns
 
-Part = Text | Encoded
+Part = Text | Encoded | MediaFile
 Task = Callable[["Shelf"], Iterator[Sample]]
 
 STYLES = {"mulberry": "mulberry", "digits": "handwritten", "doodles": "doodle"}  # emoji name their own
@@ -47,8 +47,9 @@ class Shelf:
         return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
-def code(item: Item, modality: str) -> Encoded:
-    return next(p for p in item.parts if isinstance(p, Encoded) and p.modality == modality)
+def medium(item: Item, modality: str) -> Encoded | MediaFile:
+    """The item's first part of a modality, as codes or as a file still to be encoded."""
+    return next(p for p in item.parts if isinstance(p, Encoded | MediaFile) and p.modality == modality)
 
 
 def words(item: Item) -> str:
@@ -80,14 +81,14 @@ def style_of(item: Item) -> str:
 def name_picture(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source(*NAMED_PICTURES):
         question = pick(shelf.rng("name", item.id), WHAT)
-        yield ask("name", item, [code(item, "image"), question], [words(item)])
+        yield ask("name", item, [medium(item, "image"), question], [words(item)])
 
 
 def draw_picture(shelf: Shelf) -> Iterator[Sample]:
     """Mostly with the style named, so that one request has one picture."""
     for item in shelf.of_source(*NAMED_PICTURES):
         style = "" if shelf.rng("draw", item.id).random() < 0.15 else f" in {style_of(item)} style"
-        yield ask("draw", item, [f"Draw {words(item)}{style}."], [code(item, "image")], name=words(item))
+        yield ask("draw", item, [f"Draw {words(item)}{style}."], [medium(item, "image")], name=words(item))
 
 
 def restyle(shelf: Shelf) -> Iterator[Sample]:
@@ -99,7 +100,13 @@ def restyle(shelf: Shelf) -> Iterator[Sample]:
         if len(items) > 1:
             first, second = shelf.rng("restyle", name).permutation(len(items))[:2]
             request = f"Redraw it in {style_of(items[second])} style."
-            yield ask("restyle", items[first], [code(items[first], "image"), request], [code(items[second], "image")], name=name)
+            yield ask(
+                "restyle",
+                items[first],
+                [medium(items[first], "image"), request],
+                [medium(items[second], "image")],
+                name=name,
+            )
 
 
 # ----------------------------------------------------------------------------------------------------- scenes
@@ -107,24 +114,24 @@ def restyle(shelf: Shelf) -> Iterator[Sample]:
 
 def describe_scene(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source("scenes"):
-        yield ask("describe", item, [code(item, "image"), "Describe this picture."], [words(item)])
+        yield ask("describe", item, [medium(item, "image"), "Describe this picture."], [words(item)])
 
 
 def question_scene(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source("scenes"):
         for number, (question, answer) in enumerate(item.meta["qa"]):
-            yield ask(f"question{number}", item, [code(item, "image"), question.capitalize()], [answer])
+            yield ask(f"question{number}", item, [medium(item, "image"), question.capitalize()], [answer])
 
 
 def draw_scene(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source("scenes"):
-        yield ask("scene", item, [f"Draw {words(item)}."], [code(item, "image")], caption=words(item))
+        yield ask("scene", item, [f"Draw {words(item)}."], [medium(item, "image")], caption=words(item))
 
 
 def edit_scene(shelf: Shelf) -> Iterator[Sample]:
     """Pairs from the generator: the picture, an instruction, and the picture that it asks for."""
     for item in shelf.of_source("edits"):
-        before, after = (p for p in item.parts if isinstance(p, Encoded))
+        before, after = (p for p in item.parts if isinstance(p, Encoded | MediaFile))
         yield ask("edit", item, [before, str(item.meta["instruction"])], [after], caption=item.meta["caption"])
 
 
@@ -136,12 +143,12 @@ SPOKEN = ("fsdd", "names", "keywords")
 def transcribe(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source(*SPOKEN):
         question = pick(shelf.rng("asr", item.id), HEAR)
-        yield ask("transcribe", item, [code(item, "speech"), question], [words(item)])
+        yield ask("transcribe", item, [medium(item, "speech"), question], [words(item)])
 
 
 def order(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source("orders"):
-        yield ask("order", item, [code(item, "speech"), "What is ordered?"], [words(item)])
+        yield ask("order", item, [medium(item, "speech"), "What is ordered?"], [words(item)])
 
 
 def voice(item: Item) -> str:
@@ -153,7 +160,7 @@ def say(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source("fsdd", "names"):
         rng = shelf.rng("say", item.id)
         spoken = voice(item) if rng.random() < 0.85 else ""
-        yield ask("say", item, [f"Say {words(item)}{spoken}."], [code(item, "speech")], text=words(item))
+        yield ask("say", item, [f"Say {words(item)}{spoken}."], [medium(item, "speech")], text=words(item))
 
 
 def repeat(shelf: Shelf) -> Iterator[Sample]:
@@ -162,7 +169,7 @@ def repeat(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source("fsdd"):
         other = _one(by_word[words(item)], shelf.rng("repeat", item.id))
         request = f"Repeat it{voice(other)}."
-        yield ask("repeat", item, [code(item, "speech"), request], [code(other, "speech")], text=words(item))
+        yield ask("repeat", item, [medium(item, "speech"), request], [medium(other, "speech")], text=words(item))
 
 
 def speak_picture(shelf: Shelf) -> Iterator[Sample]:
@@ -172,12 +179,12 @@ def speak_picture(shelf: Shelf) -> Iterator[Sample]:
         if words(item) in digits:
             other = _one(digits[words(item)], shelf.rng("speak", item.id))
             request = f"Say what you see{voice(other)}."
-            yield ask("speak", item, [code(item, "image"), request], [code(other, "speech")], text=words(item))
+            yield ask("speak", item, [medium(item, "image"), request], [medium(other, "speech")], text=words(item))
     spoken = _by(shelf.of_source("names"), lambda i: str(i.meta["hex"]))
     for item in shelf.of_source("emoji"):
         for other in spoken.get(str(item.meta["hex"]), ())[:1]:
             request = f"Say what you see{voice(other)}."
-            yield ask("speak", item, [code(item, "image"), request], [code(other, "speech")], text=words(item))
+            yield ask("speak", item, [medium(item, "image"), request], [medium(other, "speech")], text=words(item))
 
 
 def draw_speech(shelf: Shelf) -> Iterator[Sample]:
@@ -186,14 +193,20 @@ def draw_speech(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source("fsdd"):
         if words(item) in digits:
             other = _one(digits[words(item)], shelf.rng("hear", item.id))
-            yield ask("hear", item, [code(item, "speech"), "Draw what you hear."], [code(other, "image")], name=words(item))
+            yield ask(
+                "hear",
+                item,
+                [medium(item, "speech"), "Draw what you hear."],
+                [medium(other, "image")],
+                name=words(item),
+            )
     pictures = _by(shelf.of_source("emoji"), lambda i: str(i.meta["hex"]))
     for item in shelf.of_source("names"):
         here = pictures.get(str(item.meta["hex"]))
         if here:
             other = _one(here, shelf.rng("hear", item.id))
             request = f"Draw what you hear in {style_of(other)} style."
-            yield ask("hear", item, [code(item, "speech"), request], [code(other, "image")], name=words(item))
+            yield ask("hear", item, [medium(item, "speech"), request], [medium(other, "image")], name=words(item))
 
 
 # ----------------------------------------------------------------------------------------------------- clips
@@ -201,17 +214,17 @@ def draw_speech(shelf: Shelf) -> Iterator[Sample]:
 
 def describe_clip(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source("motion"):
-        yield ask("clip", item, [code(item, "video"), "Describe the clip."], [words(item)])
+        yield ask("clip", item, [medium(item, "video"), "Describe the clip."], [words(item)])
 
 
 def motion(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source("motion"):
-        yield ask("motion", item, [code(item, "video"), "How does it move?"], [str(item.meta["motion"])])
+        yield ask("motion", item, [medium(item, "video"), "How does it move?"], [str(item.meta["motion"])])
 
 
 def film(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source("motion"):
-        yield ask("film", item, [f"Film {words(item)}."], [code(item, "video")], caption=words(item))
+        yield ask("film", item, [f"Film {words(item)}."], [medium(item, "video")], caption=words(item))
 
 
 # ------------------------------------------------------------------------------------- interleaved, context, text
@@ -249,8 +262,8 @@ def in_context(shelf: Shelf) -> Iterator[Sample]:
         last = _one(kinds[(first, second)[target]], rng)
         question: list[Part | str] = []
         for item, name in zip(shown, names, strict=True):
-            question += [code(item, "image"), f" is {name}. "]
-        sample = ask("context", last, [*question, code(last, "image"), " is?"], [names[target]])
+            question += [medium(item, "image"), f" is {name}. "]
+        sample = ask("context", last, [*question, medium(last, "image"), " is?"], [names[target]])
         yield Sample(f"{sample.id}#{number}", sample.content, sample.source, sample.license, sample.meta)
 
 
@@ -301,12 +314,12 @@ def pair(template: str, modality: str, *sources: str) -> Task:
 
     def samples(shelf: Shelf) -> Iterator[Sample]:
         for item in shelf.of_source(*sources):
-            medium, text = code(item, modality), Text(words(item))
+            source, text = medium(item, modality), Text(words(item))
             if not text.text:
                 continue
             as_input = template.startswith(modality)
-            parts = fill(PRETRAIN[template], *((medium, text) if as_input else (text, medium)))
-            inputs = frozenset(i for i, p in enumerate(parts) if p is medium) if as_input else frozenset()
+            parts = fill(PRETRAIN[template], *((source, text) if as_input else (text, source)))
+            inputs = frozenset(i for i, p in enumerate(parts) if p is source) if as_input else frozenset()
             yield Sample(f"{template}:{item.id}", Document(parts, inputs), item.source, item.license)
 
     return samples

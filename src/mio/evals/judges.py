@@ -102,7 +102,13 @@ def train_judge(inputs: Tensor, labels: Sequence[str], steps: int, folder: Path,
     torch.manual_seed(0)
     network = Convolutions(inputs.shape[1], len(names))
     objective = JudgeObjective(network, inputs, torch.tensor([row[label] for label in labels]))
-    fit(objective, Fit(steps, Optim(2e-3, weight_decay=0.05), save_every=500), folder, name, folder.parent / "metrics.jsonl")
+    fit(
+        objective,
+        Fit(steps, Optim(2e-3, weight_decay=0.05), save_every=500),
+        folder,
+        name,
+        folder.parent / "metrics.jsonl",
+    )
     return Judge(network.eval(), names)
 
 

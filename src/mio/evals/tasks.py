@@ -142,28 +142,72 @@ MEASURES: tuple[Measure, ...] = (
     Measure("speech -> text", "spoken keyword, exact", "transcribe", "text", answers, ("keywords",)),
     Measure("image -> text", "handwritten digit, exact name", "name picture", "text", answers, ("digits",)),
     Measure("image -> text", "doodle, exact word", "name picture", "text", answers, ("doodles",)),
-    Measure("image -> text", "picture seen in training, exact name", "name picture", "text", answers, ("emoji",), "train"),
-    Measure("image -> text", "known thing in a style never seen, exact name", "name picture", "text", answers, ("emoji",)),
+    Measure(
+        "image -> text", "picture seen in training, exact name", "name picture", "text", answers, ("emoji",), "train"
+    ),
+    Measure(
+        "image -> text", "known thing in a style never seen, exact name", "name picture", "text", answers, ("emoji",)
+    ),
     Measure("image + question -> text", "scene question, exact answer", "question scene", "text", answers, most=405),
     Measure("image -> text", "scene caption, exact", "describe scene", "text", answers),
     Measure("frames -> text", "motion of a clip, exact", "motion", "text", answers),
     Measure("frames -> text", "caption of a clip, exact (thing, motion, background)", "describe clip", "text", answers),
     Measure("in-context examples", "made-up name, exact (chance 50 %)", "in context", "text", answers),
-    Measure("text -> image", "picture seen in training, right of 100", "draw picture", "image", picture_among_100, ("emoji",), "train"),
-    Measure("text -> image", "known thing in a style never seen, right of 100", "draw picture", "image", picture_among_100, ("emoji",)),
+    Measure(
+        "text -> image",
+        "picture seen in training, right of 100",
+        "draw picture",
+        "image",
+        picture_among_100,
+        ("emoji",),
+        "train",
+    ),
+    Measure(
+        "text -> image",
+        "known thing in a style never seen, right of 100",
+        "draw picture",
+        "image",
+        picture_among_100,
+        ("emoji",),
+    ),
     Measure("text -> image", "handwritten digit, judged", "draw picture", "image", drawn_digit, ("digits",), most=100),
     Measure("text -> image", "scene, background colour", "draw scene", "image", background),
-    Measure("image editing", "redrawn in another style, right of 100", "restyle", "image", picture_among_100, split="train"),
-    Measure("image editing", "scene with another background or thing: background colour", "edit scene", "image", background, split="made"),
+    Measure(
+        "image editing", "redrawn in another style, right of 100", "restyle", "image", picture_among_100, split="train"
+    ),
+    Measure(
+        "image editing",
+        "scene with another background or thing: background colour",
+        "edit scene",
+        "image",
+        background,
+        split="made",
+    ),
     Measure("text -> speech", "spoken digit, judged", "say", "speech", spoken_word, FSDD),
     Measure("text -> speech", "voice asked for, judged (of 6)", "say", "speech", asked_voice, FSDD),
-    Measure("speech -> speech", "digit repeated in another voice, judged word", "repeat", "speech", spoken_word, most=120),
-    Measure("speech -> speech", "digit repeated in another voice, judged voice", "repeat", "speech", asked_voice, most=120),
-    Measure("image -> speech", "handwritten digit spoken, judged", "speak picture", "speech", spoken_word, ("digits",), most=120),
+    Measure(
+        "speech -> speech", "digit repeated in another voice, judged word", "repeat", "speech", spoken_word, most=120
+    ),
+    Measure(
+        "speech -> speech", "digit repeated in another voice, judged voice", "repeat", "speech", asked_voice, most=120
+    ),
+    Measure(
+        "image -> speech",
+        "handwritten digit spoken, judged",
+        "speak picture",
+        "speech",
+        spoken_word,
+        ("digits",),
+        most=120,
+    ),
     Measure("speech -> image", "spoken digit drawn, judged", "draw speech", "image", drawn_digit, FSDD, most=150),
-    Measure("speech -> image", "spoken name drawn, right of 100", "draw speech", "image", picture_among_100, ("names",)),
+    Measure(
+        "speech -> image", "spoken name drawn, right of 100", "draw speech", "image", picture_among_100, ("names",)
+    ),
     Measure("text -> frames", "motion asked for, judged (of 9)", "film", "video", filmed_motion),
-    Measure("interleaved story", "pictures and texts take turns, all decodable", "story", "text,image", structure, most=30),
+    Measure(
+        "interleaved story", "pictures and texts take turns, all decodable", "story", "text,image", structure, most=30
+    ),
 )
 
 

@@ -31,7 +31,14 @@ SEED = SeedConfig(
     interpolation="bicubic",
 )
 SPEECH = SpeechConfig(
-    filters=12, dimension=64, semantic_dimension=128, codebook_size=512, levels=4, lstm_layers=1, decay=0.97, dead_below=0.15
+    filters=12,
+    dimension=64,
+    semantic_dimension=128,
+    codebook_size=512,
+    levels=4,
+    lstm_layers=1,
+    decay=0.97,
+    dead_below=0.15,
 )
 
 
@@ -54,8 +61,14 @@ BACKBONE = BackboneConfig(
 )
 ALIGN = {"image to text": 1.0, "text to image": 1.5, "speech to text": 0.5, "text": 1.0}
 INTERLEAVE = ALIGN | {"interleaved": 1.0, "video to text": 0.5, "text to video": 0.5}
-SPEAK = {"image to text": 0.5, "text to image": 1.0, "text": 0.5, "interleaved": 0.3, "speech to text 3": 1.0,
-         "text to speech": 2.0}
+SPEAK = {
+    "image to text": 0.5,
+    "text to image": 1.0,
+    "text": 0.5,
+    "interleaved": 0.3,
+    "speech to text 3": 1.0,
+    "text to speech": 2.0,
+}
 INSTRUCTIONS = {
     "name picture": 2.2,
     "draw picture": 2.8,
@@ -122,8 +135,16 @@ def tiny() -> Recipe:
             teacher=Fit(2000, Optim(1e-3, weight_decay=0.05)),
             codec=Fit(2400, Optim(8e-4, betas=(0.8, 0.95), weight_decay=0.0)),
             batch=16,
-            share={"fsdd": 6.0, "names": 3.0, "keywords": 1.0, "orders": 0.5, "libri_speakers": 1.5, "kerstin_de": 0.7,
-                   "ljspeech": 0.3, "narration": 0.5},
+            share={
+                "fsdd": 6.0,
+                "names": 3.0,
+                "keywords": 1.0,
+                "orders": 0.5,
+                "libri_speakers": 1.5,
+                "kerstin_de": 0.7,
+                "ljspeech": 0.3,
+                "narration": 0.5,
+            },
         ),
         rows=ROWS,
         systems={"std": "You are MIO.", "voice": "You are MIO. Answer with speech."},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class TextTokenizer:
         return TextTokenizer(tokenizer.to_str())
 
     def encode(self, text: str) -> list[int]:
-        clean = text.encode("utf-8", errors="replace").decode("utf-8")
+        clean = re.sub("[\ud800-\udfff]", "\ufffd", text)
         ids: list[int] = self._tokenizer.encode(clean, add_special_tokens=False).ids
         return ids
 

@@ -81,7 +81,9 @@ def _step(objective: Objective, optimizer: torch.optim.Optimizer, c: Fit, step: 
     with torch.autocast("cpu", torch.bfloat16, enabled=c.bf16):
         losses = objective.losses(objective.batch(step))
     if not torch.isfinite(losses["loss"]):
-        raise FloatingPointError(f"Loss is {losses['loss'].item()} at step {step}. Lower optim.lr, or look at the data.")
+        raise FloatingPointError(
+            f"Loss is {losses['loss'].item()} at step {step}. Lower optim.lr, or look at the data."
+        )
     optimizer.zero_grad(set_to_none=True)
     losses["loss"].backward()
     norm = nn.utils.clip_grad_norm_(objective.module.parameters(), c.optim.clip)

@@ -44,7 +44,10 @@ class TeacherObjective:
     usable: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
-        ok = [t is not None and len(spell(t)) > 0 and len(w) <= self.longest for w, t in zip(self.clips.waves, self.clips.texts, strict=True)]
+        ok = [
+            t is not None and len(spell(t)) > 0 and len(w) <= self.longest
+            for w, t in zip(self.clips.waves, self.clips.texts, strict=True)
+        ]
         self.usable = np.flatnonzero(ok)
         self.usable = self.usable[np.argsort([len(self.clips.waves[i]) for i in self.usable], kind="stable")]
 
@@ -54,7 +57,9 @@ class TeacherObjective:
         share = self.clips.share[self.usable]
         centre = rng.choice(len(self.usable), p=share / share.sum())
         low = int(np.clip(centre - 2 * self.size, 0, max(0, len(self.usable) - 4 * self.size)))
-        rows = self.usable[low + rng.choice(min(4 * self.size, len(self.usable)), min(self.size, len(self.usable)), replace=False)]
+        rows = self.usable[
+            low + rng.choice(min(4 * self.size, len(self.usable)), min(self.size, len(self.usable)), replace=False)
+        ]
         waves = [self.clips.waves[r] * rng.uniform(0.5, 1.2) for r in rows]
         texts = [spell(self.clips.texts[r] or "") for r in rows]
         longest = max(map(len, waves))
@@ -124,7 +129,9 @@ class SpeechObjective:
             target = self.teacher.features(samples).float()
         out = self.module.network(samples, keep)
         wave = F.l1_loss(out.samples.float(), samples)
-        mel = torch.stack([F.l1_loss(m(out.samples), m(samples)) for m in self.mels]) @ torch.tensor([1.0, 0.5, 0.5, 0.5])
+        mel = torch.stack([F.l1_loss(m(out.samples), m(samples)) for m in self.mels]) @ torch.tensor(
+            [1.0, 0.5, 0.5, 0.5]
+        )
         by_time = distill_over_time(out.semantic.float(), target, keep)
         by_frame = 1 - F.cosine_similarity(out.semantic.float(), target, dim=-1)[keep].mean()
         loss = 10 * wave + mel + out.quantized.loss + self.distill * (by_time + by_frame)
