@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -51,20 +52,17 @@ class Segments:
 
     @staticmethod
     def of(lengths: tuple[int, ...], multiple: int = 16, device: str = "cpu") -> Segments:
-        starts, start, by_size = {}, 0, {}
+        starts = [0, *itertools.accumulate(lengths)]
+        by_size: dict[int, list[int]] = {}
         for number, length in enumerate(lengths):
-            starts[number] = start
-            start += length
             by_size.setdefault(-(-length // multiple) * multiple if length < 512 else length, []).append(number)
         groups = []
         for numbers in by_size.values():
             width = max(lengths[n] for n in numbers)
             steps = torch.arange(width, device=device)
-            length = torch.tensor([lengths[n] for n in numbers], device=device)
-            valid = steps < length[:, None]
-            index = torch.tensor([starts[n] for n in numbers], device=device)[:, None] + steps.minimum(
-                length[:, None] - 1
-            )
+            sizes = torch.tensor([lengths[n] for n in numbers], device=device)[:, None]
+            valid = steps < sizes
+            index = torch.tensor([starts[n] for n in numbers], device=device)[:, None] + steps.minimum(sizes - 1)
             groups.append((index, None if bool(valid.all()) else valid))
         return Segments(tuple(lengths), tuple(groups))
 
@@ -103,7 +101,7 @@ def segment_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Te
 
 def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """(B, L, H, Dh) three times -> (B, L, H, Dh)."""
-    return attend(*(t.transpose(1, 2) for t in (q, k, v)), causal=True).transpose(1, 2)
+    return attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), causal=True).transpose(1, 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
@@ -167,7 +165,7 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = self.qkv.bias
+        bias: Tensor | None = self.qkv.bias
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x, self.qkv.weight, bias)

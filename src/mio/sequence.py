@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mio.types import Codes, DataError, Document, Encoded, Ids, Layout, MioError, Modality, Text, Turns
+from mio.types import Codes, DataError, Document, Encoded, Ids, Layout, MioError, Modality, Part, Text, Turns
 from mio.vocab import Vocabulary
 
 # ---------------------------------------------------------------------------------------------- code layouts
@@ -43,22 +43,30 @@ def unflatten(level: NDArray[np.int64], flat: NDArray[np.int64], row: Modality) 
     Raises:
         DataError: the levels follow none of these, or a span of fixed length has another one; says which and how many.
     """
-    if row.steps and len(flat) != row.steps * row.codebooks:
-        raise DataError(f"A span of {row.name} has {len(flat)} codes instead of {row.steps * row.codebooks}.")
     for layout in dict.fromkeys((row.output_layout, row.input_layout, "content")):
         books = 1 if layout == "content" else row.codebooks
-        if len(flat) == 0 or len(flat) % books:
+        if len(flat) == 0 or len(flat) % books or (row.steps and len(flat) != row.steps * books):
             continue
         expected, time = order(layout, books, len(flat) // books)
         if np.array_equal(level, expected):
             codes = np.empty((books, len(flat) // books), np.int64)
             codes[level, time] = flat
             return codes
+    if row.steps and len(flat) != row.steps * row.codebooks:
+        raise DataError(f"A span of {row.name} has {len(flat)} codes instead of {row.steps * row.codebooks}.")
     runs = np.bincount(level, minlength=row.codebooks).tolist() if len(level) else [0] * row.codebooks
     raise DataError(f"A span of {row.name} follows no layout: {runs} codes per level in {row.output_layout} order.")
 
 
 # ---------------------------------------------------------------------------------------------------- templates
+
+
+MIO_SYSTEMS = {
+    "std": "You are MIO, an AI assistant capable of understanding and generating images, text, videos, and speech, "
+    "selecting the appropriate modality according to the context.",
+    "voice": "You are MIO, an AI assistant capable of understanding images, text, videos, and speech, and generating "
+    "speech. Please respond to the user with speech only, starting with <spch> and ending with </spch>.",
+}
 
 
 @dataclass(frozen=True)
@@ -78,13 +86,6 @@ class ChatTemplate:
             )
         return self.systems[mode]
 
-
-MIO_SYSTEMS = {
-    "std": "You are MIO, an AI assistant capable of understanding and generating images, text, videos, and speech, "
-    "selecting the appropriate modality according to the context.",
-    "voice": "You are MIO, an AI assistant capable of understanding images, text, videos, and speech, and generating "
-    "speech. Please respond to the user with speech only, starting with <spch> and ending with </spch>.",
-}
 
 PRETRAIN = {  # compat.md 5.1: the paper's templates for paired data; {0} is the source and {1} the target
     "image->text": "{0} The caption of this image is: {1}",

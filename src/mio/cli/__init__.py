@@ -24,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parse(words)
         console = Console(args.json, args.quiet, args.verbose)
+        if not console.bars:
+            os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported, which is later
         code = args.command(args, console)
         sys.stdout.flush()
         return code

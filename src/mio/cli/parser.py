@@ -1,4 +1,4 @@
-"""The command line as argparse sees it: words -> `Arguments`. Loads nothing heavy; a command's code loads when it runs."""
+"""The command line as argparse sees it: words -> `Arguments`. A command's code is loaded when it runs, not before."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def _chat(group: _Group) -> None:
                         help="text, image, speech, video, or several such as text,image (default: text)")
     parser.add_argument("--system", default="std", metavar="NAME|TEXT", help="std, voice, or a system prompt in words")
     parser.add_argument("--tokens", type=_count, default=400, metavar="N", help="most ids of an answer (default: 400)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="the same seed, the same answer (default: 0)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="the same one, the same answer (default: 0)")
     parser.add_argument("--temperature", type=_temperature, metavar="T", help="0 is greedy (default: the model's own)")
     parser.add_argument("--save", type=Path, dest="folder", default=Path("."), metavar="DIR", help="where media go")
     _model_option(parser)
@@ -255,7 +255,8 @@ def _demo(group: _Group) -> None:
 
         return runs.demo(args, console)
 
-    parser = _add(group, "demo", run, "Let the model show all it can do, as a page.", ["mio demo --out demo-out --small"])
+    about = "Let the model show all it can do, as a page."
+    parser = _add(group, "demo", run, about, ["mio demo --out demo-out --small"])
     parser.add_argument("--out", type=Path, dest="folder", metavar="DIR", required=True, help="where the page goes")
     parser.add_argument("--small", action="store_true", help="fewer examples")
     _model_option(parser)

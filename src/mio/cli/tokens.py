@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from math import log2
 from pathlib import Path
@@ -26,8 +27,7 @@ Record = dict[str, Any]
 def tokenize(args: Arguments, console: Console) -> int:
     jobs = _jobs(args)
     processor = open_model(args.model).processor
-    with ExitStack() as stack:
-        file = stack.enter_context(_opened(args.lines)) if args.lines else None
+    with _opened(args.lines) if args.lines else nullcontext() as file:
         sheet = _Sheet(console, [name for name, _ in jobs], file)
         for name, job in jobs:
             try:
@@ -45,8 +45,8 @@ def _jobs(args: Arguments) -> list[tuple[str, Job]]:
         raise MioError("Only a text can come from standard input.", fix="Say so with --text instead of -.")
     if not args.files and not args.from_text:
         raise MioError("There is nothing to tokenize.", fix="Name files, or pipe a text into: mio tokenize --text")
-    jobs: list[tuple[str, Job]] = [("-", lambda p: text_record(read_text(), p))] if args.from_text else []
-    return jobs + [(str(path), lambda p, path=path: file_record(path, p)) for path in args.files]  # type: ignore[misc]
+    jobs: list[tuple[str, Job]] = [("-", text_record)] if args.from_text else []
+    return jobs + [(str(path), partial(file_record, path)) for path in args.files]
 
 
 def _opened(path: Path) -> TextIO:
@@ -103,7 +103,11 @@ def file_record(path: Path, processor: Processor) -> Record:
     return record | {"seconds": round(seconds, 3)} if (seconds := _seconds(media)) else record
 
 
-def text_record(text: str, processor: Processor) -> Record:
+def text_record(processor: Processor) -> Record:
+    """The text on standard input."""
+    text = read_text()
+    if not text:
+        raise DataError("The text is empty.", at="standard input")
     ids = np.array(processor.text.encode(text), np.int64)
     return _record("-", "text", ids, len(ids) * log2(processor.vocab.text_size), processor)
 
@@ -135,7 +139,7 @@ def detokenize(args: Arguments, console: Console) -> int:
         try:
             record = parse_object(line, at)
             path = write_part(restored(record, processor, at), args.folder, str(record.get("file", "")))
-        except (*PER_INPUT, MioError) as error:
+        except PER_INPUT as error:
             failed += 1
             console.error(error)
             console.data({"at": at, "error": describe(error)})
@@ -210,6 +214,6 @@ def write_part(part: Text | Media, folder: Path, file: str) -> Path:
 
 
 def _stems(stem: str) -> Iterator[str]:
-    stem = "text" if stem == "-" else stem.replace("\0", "") or "part"
+    stem = "text" if stem == "-" else stem.replace("\0", "")[:60] or "part"
     yield stem
     yield from (f"{stem}-{number}" for number in count(2))

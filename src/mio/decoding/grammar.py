@@ -7,7 +7,7 @@ spent before a span begins, so that none is ever cut.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ class Grammar:
     """
 
     def __init__(self, rules: Sequence[SpanRule], text: NDArray[np.int64], stop: int, limits: Limits) -> None:
+        rules = [replace(r, codes=r.codes[:1]) if r.layout == "content" else r for r in rules]  # level 0 only
         self.rules, self.text, self.stop, self.limits = rules, text, stop, limits
         self.left = limits.tokens
         self.counts = {r.name: 0 for r in rules}

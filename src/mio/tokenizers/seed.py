@@ -153,7 +153,7 @@ class QFormer(nn.Module):
 
     def forward(self, queries: Tensor, context: Tensor) -> Tensor:
         x = self.bert.embeddings.LayerNorm(queries).expand(len(context), -1, -1)
-        for layer in self.bert.encoder["layer"]:  # type: ignore[union-attr]
+        for layer in self.bert.encoder["layer"]:  # type: ignore[attr-defined]
             x = layer(x, context)
         return x
 
@@ -235,7 +235,7 @@ def start_from_places(network: SeedNetwork) -> None:
         starts = torch.linspace(0, len(places), c.queries + 1).long()
         own = torch.stack([places[a:b].mean(0) for a, b in zip(starts, starts[1:], strict=False)])
         network.query_tokens[0] = network.pos_embed[0] = network.pos_embed_image[0] = own
-        for layer in network.Qformer.bert.encoder["layer"]:  # type: ignore[union-attr]
+        for layer in network.Qformer.bert.encoder["layer"]:  # type: ignore[attr-defined]
             if layer.crossattention is not None:
                 match_queries_and_keys(layer.crossattention.self.query.weight, layer.crossattention.self.key.weight)
 

@@ -35,7 +35,8 @@ class Fit:
 class Objective(Protocol):
     """What a stage minimises: `batch(step)` is a pure function of the step, so resuming needs no loader state."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module: ...
 
     def batch(self, step: int) -> Any: ...
 
@@ -93,7 +94,10 @@ def _step(objective: Objective, optimizer: torch.optim.Optimizer, c: Fit, step: 
 
 def _save(state: Path, module: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
     def write(folder: Path) -> None:
-        save_file({k: v.contiguous() for k, v in _all_tensors(module).items()}, folder / "module.safetensors")
+        tensors = {
+            k: v.clone().contiguous() for k, v in _all_tensors(module).items()
+        }  # cloned: tied weights share memory
+        save_file(tensors, folder / "module.safetensors")
         save_file(optimizer_tensors(optimizer), folder / "optimizer.safetensors")
         write_json(folder / "step.json", {"step": step})
 

@@ -49,7 +49,7 @@ class TeacherObjective:
             for w, t in zip(self.clips.waves, self.clips.texts, strict=True)
         ]
         self.usable = np.flatnonzero(ok)
-        self.usable = self.usable[np.argsort([len(self.clips.waves[i]) for i in self.usable], kind="stable")]
+        self.usable = self.usable[np.argsort([len(self.clips.waves[int(i)]) for i in self.usable], kind="stable")]
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Neighbours in length, so that little is padding."""
@@ -60,8 +60,8 @@ class TeacherObjective:
         rows = self.usable[
             low + rng.choice(min(4 * self.size, len(self.usable)), min(self.size, len(self.usable)), replace=False)
         ]
-        waves = [self.clips.waves[r] * rng.uniform(0.5, 1.2) for r in rows]
-        texts = [spell(self.clips.texts[r] or "") for r in rows]
+        waves = [self.clips.waves[int(r)] * rng.uniform(0.5, 1.2) for r in rows]
+        texts = [spell(self.clips.texts[int(r)] or "") for r in rows]
         longest = max(map(len, waves))
         return {
             "samples": torch.from_numpy(np.stack([np.pad(w, (0, longest - len(w))) for w in waves]).astype(np.float32)),

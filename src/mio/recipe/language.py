@@ -1,0 +1,106 @@
+"""Stages of the language model: encode and render all samples, then pre-train and fine-tune."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mio.checkpoint import commit, load_state, load_tensors, save_module, write_json
+from mio.config import to_dict
+from mio.data.loader import Loader
+from mio.data.prepare import encode_items
+from mio.data.store import Record, Store, write_store
+from mio.data.tasks import INSTRUCT, PRETRAINING, Shelf
+from mio.layers import Batch
+from mio.models.backbone import Backbone
+from mio.pipeline import ModelConfig, load_processor, save
+from mio.processor import Processor
+from mio.recipe.tree import Run
+from mio.train.loop import fit
+from mio.train.objectives import next_token_loss
+from mio.types import Sample
+from mio.vocab import Vocabulary
+
+
+def processor(run: Run) -> Processor:
+    r = run.recipe
+    return load_processor(run.out, r.rows, r.systems, r.frames)
+
+
+def prepare_stage(run: Run) -> None:
+    """Encode every medium once and render all samples of both kinds."""
+    speaker, train = processor(run), run.items()[0]
+    data, maker = run.recipe.data, run.scene_maker(train)
+    made = [*maker.scene_items(data.scenes), *maker.edit_items(data.edits), *maker.clip_items(data.clips)]
+    shelf = Shelf.of(encode_items([*train, *made], speaker), run.recipe.seed)
+    for name, tasks in (("pretrain", PRETRAINING), ("instruct", INSTRUCT)):
+        records = (record for task in tasks for record in _records(task, tasks[task](shelf), run, speaker))
+        write_store(run.out / "prepare" / name, records, speaker.vocab)
+    write_json(run.out / "prepare" / "config.json", {"vocabulary": speaker.vocab.fingerprint()})
+
+
+def _records(task: str, samples: Iterator[Sample], run: Run, speaker: Processor) -> Iterator[Record]:
+    """Rendered samples that fit the model's window; the others are counted on stderr."""
+    long = 0
+    for sample in samples:
+        sequence = speaker.sequence(sample.content)
+        if len(sequence) <= run.recipe.backbone.positions:
+            yield Record(sequence, sample.id, task, sample.source, sample.license)
+        else:
+            long += 1
+    if long:
+        print(f"{task}: left out {long} samples longer than {run.recipe.backbone.positions} ids", file=sys.stderr)
+
+
+@dataclass
+class _LanguageObjective:
+    module: Backbone
+    loader: Loader
+    kinds: tuple[str, ...]
+
+    def batch(self, step: int) -> Batch:
+        return self.loader.batch(step)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return next_token_loss(self.module, batch, self.kinds)
+
+
+def language_stages(run: Run) -> None:
+    """The stages of the language model, each starting from the weights of the one before."""
+    r, speaker = run.recipe, processor(run)
+    names, kinds = kinds_of(speaker.vocab)
+    torch.manual_seed(r.seed)
+    model = Backbone(replace(r.backbone, vocabulary=len(speaker.vocab)))
+    for number, stage in enumerate(r.stages):
+        folder = run.out / "stages" / stage.name
+        if not (folder / "config.json").is_file():
+            store = Store.open(run.out / "prepare" / stage.store, speaker.vocab)
+            loader = Loader.plan(store, stage.shares, kinds, stage.tokens, stage.fit.steps, r.seed + number)
+            fit(
+                _LanguageObjective(model, loader, names),
+                stage.fit,
+                run.out / "work" / stage.name,
+                stage.name,
+                run.metrics,
+            )
+            state = model.state_dict()
+            commit(folder, partial(save_module, config=to_dict(stage), state={k: v.clone() for k, v in state.items()}))
+        load_state(model, load_tensors(folder / "model.safetensors"), str(folder))
+    config = ModelConfig(r.name, model.config, r.rows, r.systems, r.decoding, r.frames, speaker.vocab.fingerprint())
+    save(run.out / "model", config, model, run.out, {})
+
+
+def kinds_of(vocab: Vocabulary) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Names of kinds of ids ("text", then the rows that own ids) and the kind of every id."""
+    rows = [row.name for row in vocab.rows if row.size]
+    kinds = np.zeros(len(vocab), np.int64)
+    for number, name in enumerate(rows, 1):
+        kinds[vocab.level_ids(name)] = number
+    return ("text", *rows), kinds

@@ -1,0 +1,103 @@
+"""The dataclass tree of a recipe, and the run of one: its corpus, its folder, its items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mio.data.prepare import SceneMaker, split
+from mio.data.sources import CORPUS, Item, read_corpus
+from mio.decoding.sampling import Sampling
+from mio.models.backbone import BackboneConfig
+from mio.models.decoders import PixelDecoderConfig
+from mio.tokenizers.seed import SeedConfig
+from mio.tokenizers.speech import SpeechConfig
+from mio.train.loop import Fit
+from mio.types import Modality
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """`held_out`: share of each source's groups kept for validation. `scenes`, `clips`: how many are generated."""
+
+    held_out: dict[str, float] = field(default_factory=dict)
+    split_seed: int = 0
+    scenes: int = 4000
+    edits: int = 1500
+    clips: int = 1500
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    size: int = 2048
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    network: SeedConfig
+    decoder: PixelDecoderConfig
+    align: Fit
+    quantize: Fit
+    batch: int = 64
+    share: dict[str, float] = field(default_factory=dict)  # of each source among drawn pictures
+
+
+@dataclass(frozen=True)
+class SpeechStageConfig:
+    network: SpeechConfig
+    teacher: Fit
+    codec: Fit
+    batch: int = 16
+    share: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training the language model. `shares`: tokens of each task; tasks not named stay out."""
+
+    name: str
+    store: str  # "pretrain" or "instruct"
+    shares: dict[str, float]
+    fit: Fit
+    tokens: int = 4096  # of a batch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    data: DataConfig
+    text: TextConfig
+    image: ImageConfig
+    speech: SpeechStageConfig
+    rows: tuple[Modality, ...]
+    systems: dict[str, str]
+    backbone: BackboneConfig
+    stages: tuple[Stage, ...]
+    decoding: dict[str, Sampling] = field(default_factory=dict)
+    frames: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe, its corpus folder and where its results go."""
+
+    recipe: Recipe
+    corpus: Path
+    out: Path
+
+    @property
+    def metrics(self) -> Path:
+        return self.out / "metrics.jsonl"
+
+    def items(self) -> tuple[list[Item], list[Item]]:
+        """Training and validation items."""
+        data = self.recipe.data
+        return split(read_corpus(self.corpus, CORPUS), data.held_out, data.split_seed)
+
+    def scene_maker(self, train: list[Item]) -> SceneMaker:
+        data = self.recipe.data
+        return SceneMaker.of(train, data.held_out.get("scenes", 0.0), data.split_seed)
+
+    def done(self, stage: str) -> bool:
+        return (self.out / stage / "config.json").is_file()
