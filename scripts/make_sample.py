@@ -29,7 +29,7 @@ Keep = Callable[[Item], bool]
 
 @dataclass(frozen=True)
 class Pick:
-    """How many items of a source: `held` of the validation split, `seen` of the training split, spread over `fields`."""
+    """How many items of a source: `held` of the validation split and `seen` of the other, spread over `fields`."""
 
     source: str
     held: int
@@ -141,7 +141,7 @@ def copy_members(pack: Path, members: Sequence[str], target: Path) -> None:
 
 # -------------------------------------------------------------------------------------------------- the credits
 
-PARTS = {"motion": "video_motion", "stories": "text_stories", "definitions": "text_definitions"}  # else the source's name
+PARTS = {"motion": "video_motion", "stories": "text_stories", "definitions": "text_definitions"}  # else by source
 UPSTREAM = {"emoji": ("MIT-emojibase", "Unicode-3.0"), "definitions": ("WordNet",)}  # licences of names and of senses
 DERIVED = ("scenes", "motion")  # drawn from emoji
 
@@ -174,17 +174,17 @@ class Work:
 
 def credit(source: str, files: list[str], items: Sequence[Item], parts: dict[str, Any]) -> Credit:
     part = parts[PARTS.get(source, source)]
-    attribution = part["attribution"].replace("none needed", "Spoken by espeak-ng for this corpus; none needed.")
+    attribution = part["attribution"].replace("none needed", "Spoken by espeak-ng for this corpus; none needed")
     if source in DERIVED:
         attribution = f"Drawn by a program from emoji: {parts['emoji']['attribution']}"
     origin = "; ".join(_origin(s) for s in part.get("sources", []))
     licenses = [*sorted({i.license for i in items}), *UPSTREAM.get(source, ())]
-    changed = f"{part['transform']}; a few items taken."
+    changed = f"{part['transform']}; a few items taken"
     return Credit(source, part["title"], len(items), files, licenses, attribution, origin, changed)
 
 
-def _origin(source: dict[str, str] | str) -> str:
-    return source if isinstance(source, str) else f"{source['repo']}@{source['commit'][:12]}"
+def _origin(source: dict[str, str]) -> str:
+    return f"{source['repo']}@{source['commit'][:12]}" if "repo" in source else "generated"
 
 
 def works(items: Sequence[Item]) -> Iterator[Work]:
@@ -196,9 +196,9 @@ def works(items: Sequence[Item]) -> Iterator[Work]:
 
 HEAD = """# A sample of the corpus
 
-{count} items in the corpus's own layout, chosen by rule and hash with `scripts/make_sample.py`, so that every task can be
-tried, trained and shown without any download. `split.json` says which shares of its groups are held out: the model that
-ships has never been trained on those. `credits.json` holds the tables below for programs.
+{count} items in the corpus's own layout, chosen by rule and hash with `scripts/make_sample.py`, so that every task can
+be tried, trained and shown without any download. `split.json` says which shares of its groups are held out: the model
+that ships has never been trained on those. `credits.json` holds the tables below for programs.
 
 The files keep the licences of their sources, whose texts are in `LICENSES/`; CC BY-SA material stays CC BY-SA.
 `README.md`, `split.json`, `credits.json` and `manifest.json` are part of mio (Apache-2.0).
@@ -209,11 +209,11 @@ The files keep the licences of their sources, whose texts are in `LICENSES/`; CC
 def readme(credits: Sequence[Credit], named: Sequence[Work]) -> str:
     count = sum(c.items for c in credits)
     parts = [
-        (f"{c.source}: {c.title}", c.items, ", ".join(c.files), ", ".join(c.licenses), c.attribution, c.origin, c.changed)
+        (c.source, c.title, c.items, ", ".join(c.files), ", ".join(c.licenses), c.attribution, c.origin, c.changed)
         for c in credits
     ]
     people = [(w.item, w.title, w.author, w.illustrator, w.license, w.url) for w in named]
-    first = table(("source", "items", "files", "licence", "attribution", "origin", "changed"), parts)
+    first = table(("source", "what", "items", "files", "licence", "attribution", "origin", "changed"), parts)
     second = table(("item", "title", "author", "illustrator", "licence", "url"), people)
     return HEAD.format(count=count) + first + "\n## Stories\n\n" + second
 

@@ -18,8 +18,22 @@ from mio.tokenizers.text import TextTokenizer
 from mio.types import Modality
 
 SEED = SeedConfig(
-    image_size=16, patch=8, vit_width=16, vit_depth=1, vit_heads=2, vit_hidden=32, width=16, layers=2, heads=2,
-    hidden=32, queries=8, codebook_size=64, code_dim=8, reverse_depth=1, image_down=(8, 4), embedding=16,
+    image_size=16,
+    patch=8,
+    vit_width=16,
+    vit_depth=1,
+    vit_heads=2,
+    vit_hidden=32,
+    width=16,
+    layers=2,
+    heads=2,
+    hidden=32,
+    queries=8,
+    codebook_size=64,
+    code_dim=8,
+    reverse_depth=1,
+    image_down=(8, 4),
+    embedding=16,
 )
 PIXELS = PixelDecoderConfig(image_size=16, patch=8, width=16, depth=1, heads=2, latents=16, embedding=16, smooth=4)
 SPEECH = SpeechConfig(filters=4, dimension=16, semantic_dimension=16, codebook_size=32, levels=4, lstm_layers=1)
@@ -59,8 +73,16 @@ def fabricate_model(folder: Path, systems: dict[str, str] | None = None) -> Path
     systems = systems or SYSTEMS
     vocab = load_processor(parts, ROWS, systems, 2).vocab
     backbone = BackboneConfig(
-        vocabulary=len(vocab), layers=2, width=32, heads=2, kv_heads=1, head_dim=16, hidden=64, rope_theta=10_000.0,
-        positions=512, tied=True,
+        vocabulary=len(vocab),
+        layers=2,
+        width=32,
+        heads=2,
+        kv_heads=1,
+        head_dim=16,
+        hidden=64,
+        rope_theta=10_000.0,
+        positions=512,
+        tied=True,
     )
     decoding = {"text": GREEDY, "image": GREEDY, "speech": Sampling(0.7, 0.7)}
     config = ModelConfig("fabricated", backbone, ROWS, systems, decoding, 2, vocab.fingerprint())

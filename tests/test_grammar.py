@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from conftest import ROWS
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -107,6 +107,7 @@ def test_budgets_never_cut_a_span_and_owed_spans_appear(
 ) -> None:
     vocab = with_speech(text_tokens, layout, steps)
 
+    @settings(max_examples=150)
     @given(st.integers(1, 60), spans, spans, st.booleans(), st.integers(1, 5), st.integers(0, 9))
     def check(
         tokens: int, images: tuple[int, int], speeches: tuple[int, int], words: bool, most: int, seed: int

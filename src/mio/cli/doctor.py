@@ -12,8 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from mio.cli.arguments import Arguments
 from mio.cli.console import Console
-from mio.cli.parser import Arguments
 from mio.types import MioError
 
 GB = 2**30

@@ -11,9 +11,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mio.checkpoint import WEIGHTS, read_json, verify
+from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.inputs import parse_object, read_lines
-from mio.cli.parser import Arguments
 from mio.cli.runs import find_recipe, recipes, stages_done
 from mio.config import from_dict, suggest
 from mio.media import read

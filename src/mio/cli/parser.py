@@ -4,43 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
+from mio.cli.arguments import Arguments, Command
 from mio.cli.console import Console
-
-Command = Callable[["Arguments", Console], int]
-
-
-class Arguments(argparse.Namespace):
-    """What the words said; a command reads the fields that its own parser sets."""
-
-    command: Command
-    json: bool = False
-    quiet: bool = False
-    verbose: bool = False
-    model: Path | None  # a model folder; None: the one that ships
-    files: list[Path]
-    from_text: bool
-    source: str  # a file of lines, or "-"
-    path: Path
-    lines: Path | None  # where to put lines
-    folder: Path
-    recipe: str
-    data: Path | None
-    run: Path | None
-    changes: list[str]
-    only: str
-    count: int
-    prompt: str | None
-    attachments: list[Path]
-    kinds: str  # what may come out: "text", "image", "text,image", ...
-    system: str
-    tokens: int
-    seed: int
-    temperature: float | None
-    small: bool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -219,10 +188,23 @@ def _chat(group: _Group) -> None:
     about = "Ask a question, or talk in a loop when there is no prompt."
     parser = _add(group, "chat", run, about, examples)
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the question; - reads it from standard input")
-    parser.add_argument("-a", "--attach", action="append", type=Path, dest="attachments", default=[], metavar="FILE",
-                        help="a picture, sound or clip that the question is about; may be repeated")
-    parser.add_argument("--out", dest="kinds", default="text", metavar="KINDS",
-                        help="text, image, speech, video, or several such as text,image (default: text)")
+    parser.add_argument(
+        "-a",
+        "--attach",
+        action="append",
+        type=Path,
+        dest="attachments",
+        default=[],
+        metavar="FILE",
+        help="a picture, sound or clip that the question is about; may be repeated",
+    )
+    parser.add_argument(
+        "--out",
+        dest="kinds",
+        default="text",
+        metavar="KINDS",
+        help="text, image, speech, video, or several such as text,image (default: text)",
+    )
     parser.add_argument("--system", default="std", metavar="NAME|TEXT", help="std, voice, or a system prompt in words")
     parser.add_argument("--tokens", type=_count, default=400, metavar="N", help="most ids of an answer (default: 400)")
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="the same one, the same answer (default: 0)")

@@ -13,14 +13,15 @@ import numpy as np
 
 import mio.recipes
 from mio.checkpoint import read_json
+from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.errors import Interruption
 from mio.cli.inputs import fast_matmul, open_model
-from mio.cli.parser import Arguments
 from mio.config import dump_yaml, from_dict, load_yaml, override, suggest, to_dict
 from mio.data.store import Store
 from mio.processor import Processor
-from mio.recipe import STAGES, Recipe, Run, processor, run
+from mio.recipe import STAGES, Recipe, Run, run
+from mio.recipe.language import processor
 from mio.train.loop import Interrupted
 from mio.types import Ids, MioError, MissingError, Text
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from mio.cli.arguments import Arguments
 from mio.cli.console import Console, describe, dumps
 from mio.cli.inputs import open_model, parse_object, read_lines, read_text, unused
-from mio.cli.parser import Arguments
 from mio.config import from_dict
 from mio.decoding.sampling import Sampling
 from mio.pipeline import Model, Reply, attachment, user
@@ -63,7 +63,12 @@ class _Talk:
         question = Message("user", tuple(processor.encode(parts)))
         begun = time.perf_counter()
         reply = self.model.chat(
-            *self.history, question, out=args.kinds, system=self.mode, tokens=args.tokens, seed=args.seed,
+            *self.history,
+            question,
+            out=args.kinds,
+            system=self.mode,
+            tokens=args.tokens,
+            seed=args.seed,
             sampling=_sampling(self.model, args.temperature),
         )
         self._show(reply, time.perf_counter() - begun)

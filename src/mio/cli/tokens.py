@@ -13,9 +13,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from mio.cli.arguments import Arguments
 from mio.cli.console import Console, describe, dumps
 from mio.cli.inputs import PER_INPUT, open_model, parse_object, read_lines, read_text
-from mio.cli.parser import Arguments
 from mio.pipeline import SUFFIX, write_media
 from mio.processor import MODALITY_OF, Processor, open_media
 from mio.sequence import span_ids

@@ -157,7 +157,7 @@ CORPUS: tuple[Source, ...] = (
     PairSource("libri_speakers", "speech/libri_speakers.jsonl", "speech", "speech"),
     PairSource("kerstin_de", "speech/kerstin_de.jsonl", "speech", "speech", "text"),
     PairSource("ljspeech", "speech/ljspeech.jsonl", "speech", "speech", "text"),
-    PairSource("motion", "video/motion.jsonl", "video", "video", "caption", ("object", "motion")),
+    PairSource("motion", "video/motion.jsonl", "video", "video", "caption", ("object", "motion"), "CC-BY-SA-4.0"),
     DocumentSource("storybook", "docs/storybook.jsonl"),
     DocumentSource("narration", "docs/narration.jsonl"),
     DocumentSource("recipes", "docs/recipes.jsonl"),

@@ -46,7 +46,8 @@ def _nucleus(probabilities: Tensor, c: Sampling) -> Tensor:
     if c.top_p >= 1 and not c.top_k:
         return probabilities
     ranked, order = probabilities.sort(descending=True)
-    keep = ranked.cumsum(0) - ranked < c.top_p  # the first is always kept
+    keep = ranked.cumsum(0) - ranked < c.top_p
+    keep[0] = True  # even with top_p 0
     if c.top_k:
         keep[c.top_k :] = False
     return torch.zeros_like(probabilities).scatter(0, order, ranked * keep)

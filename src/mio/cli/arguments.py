@@ -1,0 +1,41 @@
+"""What the words of a command line said."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from mio.cli.console import Console
+
+Command = Callable[["Arguments", Console], int]
+
+
+class Arguments(argparse.Namespace):
+    """Typed, where argparse is not; a command reads the fields that its own parser sets."""
+
+    command: Command
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    model: Path | None  # a model folder; None: the one that ships
+    files: list[Path]
+    from_text: bool
+    source: str  # a file of lines, or "-"
+    path: Path
+    lines: Path | None  # where to put lines
+    folder: Path
+    recipe: str
+    data: Path | None
+    run: Path | None
+    changes: list[str]
+    only: str
+    count: int
+    prompt: str | None
+    attachments: list[Path]
+    kinds: str  # what may come out: "text", "image", "text,image", ...
+    system: str
+    tokens: int
+    seed: int
+    temperature: float | None
+    small: bool
