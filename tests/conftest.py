@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +16,8 @@ from mio.models.backbone import Backbone, BackboneConfig
 from mio.tokenizers.text import TextTokenizer
 from mio.types import Modality
 from mio.vocab import Vocabulary
+
+SPEC = Path(__file__).parents[2] / "shared" / "specs" / "compat_keys.json"
 
 torch.set_num_threads(1)
 settings.register_profile("mio", deadline=None, derandomize=True, max_examples=50)
@@ -62,3 +69,18 @@ def backbone(vocab: Vocabulary) -> Backbone:
         if parameter.ndim > 1:
             parameter.mul_(8)
     return model
+
+
+@pytest.fixture(scope="session")
+def released() -> dict[str, dict[str, list[int]]]:
+    """Names and shapes of the released checkpoints, by part; beside the repository, where it is developed."""
+    if not SPEC.is_file():
+        pytest.skip("no list of released tensors beside the repository; the golden digest stands in")
+    out: dict[str, dict[str, list[int]]] = json.loads(SPEC.read_text())
+    return out
+
+
+def digest(shapes: Mapping[str, list[int]]) -> str:
+    """One SHA-256 over the sorted lines "name 3x4" of a state dict."""
+    lines = sorted(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

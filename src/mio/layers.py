@@ -198,10 +198,22 @@ def grid_positions(side: int, dim: int) -> Tensor:
     return grid.flatten(0, 1) * 2**0.5
 
 
-def match_queries_and_keys(query: Tensor, key: Tensor) -> None:
-    """Mimetic initialisation (Trockman and Kolter, 2023): attention starts on tokens like the query's own.
+@torch.no_grad()
+def look_alike(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
+    """Start an attention so that a token sees its likes and takes over what they hold; all (D, D), changed in place.
 
-    Small data never teaches that to a random start: every query keeps seeing the mean of the whole picture.
+    Mimetic initialisation (Trockman and Kolter, 2023). Small data never teaches this to a random start: every query
+    keeps seeing the mean of the whole picture, and little of it passes two random projections.
     """
     nn.init.orthogonal_(query)
-    key.data.copy_(query)
+    key.copy_(query)
+    nn.init.orthogonal_(value)
+    out.copy_(value.T)
+
+
+@torch.no_grad()
+def look_alike_blocks(blocks: nn.ModuleList) -> None:
+    """`look_alike` for the self-attention of ViT blocks."""
+    for block in blocks:
+        attention: SelfAttention = block.attn  # type: ignore[assignment]
+        look_alike(*attention.qkv.weight.chunk(3), attention.proj.weight)

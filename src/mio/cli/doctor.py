@@ -109,14 +109,16 @@ def _codecs(name: str, found: str, lacking: list[str], fix: str) -> Check:
 
 def _disk() -> Check:
     free = shutil.disk_usage(Path.cwd()).free / GB
-    return _room("disk", free, f"{free:.1f} GB free here", 0.1, 2.0, "Free some: a run of the tiny recipe takes 2 GB.")
+    return _room("disk", free, f"{free:.1f} GB free here", 0.1, 1.0, "Free some, or work in another folder.")
 
 
 def _memory() -> Check:
     free = _free_memory() / GB
     if not free:
         return Check("memory", "warn", "Free memory is not known on this system.")
-    return _room("memory", free, f"{free:.1f} GB free", 0.5, 3.0, "Close other programs: training tiny takes 3 GB.")
+    return _room(
+        "memory", free, f"{free:.1f} GB free", 0.5, 2.5, "Close other programs: training tiny takes about 2 GB."
+    )
 
 
 def _room(name: str, free: float, found: str, least: float, enough: float, fix: str) -> Check:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -101,14 +101,14 @@ def _of_run(folder: Path) -> Facts:
     metrics: dict[str, Any] = {}
     path = folder / "metrics.jsonl"
     for at, line in read_lines(str(path)) if path.is_file() else ():
-        found = parse_object(line, at)
-        metrics[str(found.pop("stage", ""))] = found
+        with suppress(DataError):  # the line that a training writes just now
+            found = parse_object(line, at)
+            metrics[str(found.pop("stage", ""))] = found
     return {"kind": "run", "recipe": recipe.get("name", ""), "stages": stages_done(folder), "last metrics": metrics}
 
 
 def _of_store(folder: Path, config: Facts) -> Facts:
-    lines = (folder / "samples.jsonl").read_text(encoding="utf-8").split("\n")
-    tasks = Counter(json.loads(line)["task"] for line in lines if line)
+    tasks = Counter(str(parse_object(line, at)["task"]) for at, line in read_lines(str(folder / "samples.jsonl")))
     tokens = (folder / "ids.bin").stat().st_size // 4
     return {
         "kind": "token store",

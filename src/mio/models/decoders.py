@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mio.layers import Block, grid_positions, match_queries_and_keys
+from mio.layers import Block, grid_positions, look_alike_blocks
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ class PixelDecoder(nn.Module):
         )
         if c.width == c.latents:
             nn.init.eye_(self.from_latents.weight)  # latents keep the places they come with
-        for block in self.blocks:
-            qkv = block.attn.qkv.weight  # type: ignore[union-attr]
-            match_queries_and_keys(qkv[: c.width].data, qkv[c.width : 2 * c.width].data)  # type: ignore[index]
+        look_alike_blocks(self.blocks)
+        nn.init.zeros_(self.to_pixels.weight)
+        nn.init.constant_(self.to_pixels.bias, 0.8)  # about the mean of drawings on white
+        nn.init.zeros_(self.smooth[2].weight)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor, embedding: Tensor) -> Tensor:
         """(B, Q, latents), (B, embedding) -> (B, 3, S, S), about [0, 1]."""

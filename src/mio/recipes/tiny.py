@@ -115,8 +115,8 @@ def tiny() -> Recipe:
         image=ImageConfig(
             network=SEED,
             decoder=PixelDecoderConfig(image_size=64, width=160, depth=3, latents=160, embedding=128),
-            align=Fit(800, Optim(7e-4, weight_decay=0.1)),
-            quantize=Fit(1800, Optim(8e-4, weight_decay=0.05)),
+            align=Fit(500, Optim(1e-3, weight_decay=0.1)),
+            quantize=Fit(1700, Optim(1e-3, weight_decay=0.05)),
             batch=48,
             share={
                 "emoji": 7.0,

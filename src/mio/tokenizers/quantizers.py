@@ -186,7 +186,9 @@ class ResidualVQ(nn.Module):
             residual = residual - rows.detach()
             parts.append(rows)
             codes.append(level_codes)
-        return ResidualQuantized(torch.stack(parts).sum(0), torch.stack(codes), torch.stack(losses).mean(), parts[0])
+        total = torch.stack(parts).sum(0)
+        total = x + (total - x).detach()  # every part passes the gradient: their sum would multiply it by the levels
+        return ResidualQuantized(total, torch.stack(codes), torch.stack(losses).mean(), parts[0])
 
     def encode(self, x: Tensor, levels: int | None = None, start: int = 0) -> Tensor:
         """(B, T, D) -> codes (levels - start, B, T). With start > 0 the earlier levels are not subtracted (3.4)."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mio.checkpoint import fingerprint
 from mio.config import to_dict
-from mio.layers import Block, attend, grid_positions, match_queries_and_keys
+from mio.layers import Block, attend, grid_positions, look_alike, look_alike_blocks
 from mio.media import resize
 from mio.tokenizers.quantizers import Quantized, VectorQuantizer
 from mio.types import Codes, Image, Modality
@@ -228,16 +228,20 @@ def start_from_places(network: SeedNetwork) -> None:
     c = network.config
     places = grid_positions(c.image_size // c.patch, c.vit_width)
     network.visual_encoder.pos_embed[0, 1:] = places
-    for block in network.visual_encoder.blocks:
-        qkv = block.attn.qkv.weight  # type: ignore[union-attr]
-        match_queries_and_keys(qkv[: c.vit_width], qkv[c.vit_width : 2 * c.vit_width])  # type: ignore[index]
+    nn.init.orthogonal_(network.visual_encoder.patch_embed["proj"].weight)  # type: ignore[arg-type]
+    for blocks in (network.visual_encoder.blocks, network.blocks, network.blocks_image):
+        look_alike_blocks(blocks)
+    for layer in (*network.encode_task_layer, *network.decode_task_layer):
+        if isinstance(layer, nn.Linear):
+            nn.init.orthogonal_(layer.weight)
     if c.vit_width == c.width:
         starts = torch.linspace(0, len(places), c.queries + 1).long()
         own = torch.stack([places[a:b].mean(0) for a, b in zip(starts, starts[1:], strict=False)])
         network.query_tokens[0] = network.pos_embed[0] = network.pos_embed_image[0] = own
         for layer in network.Qformer.bert.encoder["layer"]:  # type: ignore[attr-defined]
             if layer.crossattention is not None:
-                match_queries_and_keys(layer.crossattention.self.query.weight, layer.crossattention.self.key.weight)
+                reads, output = layer.crossattention.self, layer.crossattention.output
+                look_alike(reads.query.weight, reads.key.weight, reads.value.weight, output.dense.weight)
 
 
 def _bottleneck(width: int, sizes: tuple[int, ...]) -> nn.Sequential:

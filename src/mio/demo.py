@@ -1,0 +1,383 @@
+"""Every direction of a model, on real inputs that it was not trained on, as one page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import torch
+from tqdm import tqdm
+
+from mio.checkpoint import read_json
+from mio.data.prepare import SceneMaker, split
+from mio.data.sources import Item, read_corpus
+from mio.data.tasks import INSTRUCT, Shelf
+from mio.evals.metrics import normal
+from mio.media import encode_audio, encode_image, encode_video
+from mio.pipeline import Job, Model, Reply, load, write_media
+from mio.processor import open_media
+from mio.types import Audio, Image, MediaFile, Message, MioError, Part, Sample, Text, Turns, Video
+
+# -------------------------------------------------------------------------------------------- what is shown
+
+
+@dataclass(frozen=True)
+class Ask:
+    """`count` samples of a task that answer in `out`, from these sources only, with these words in the request."""
+
+    task: str
+    out: str
+    count: int
+    sources: tuple[str, ...] = ()
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """`title`: as the evaluation names it."""
+
+    title: str
+    about: str
+    asks: tuple[Ask, ...]
+
+
+DIRECTIONS = (
+    Direction("image -> text", "It sees a picture and says what it shows.", (
+        Ask("name picture", "text", 2, ("emoji",)), Ask("name picture", "text", 1, ("digits",)),
+        Ask("name picture", "text", 1, ("doodles",)), Ask("describe scene", "text", 2))),
+    Direction("image + question -> text", "It answers a question about a picture.", (
+        Ask("question scene", "text", 4),)),
+    Direction("text -> image", "It draws what it is asked for.", (
+        Ask("draw picture", "image", 2, ("emoji",)), Ask("draw picture", "image", 2, ("digits", "doodles")),
+        Ask("draw scene", "image", 2))),
+    Direction("image editing", "It redraws a picture as it is told to.", (
+        Ask("restyle", "image", 2), Ask("edit scene", "image", 2))),
+    Direction("speech -> text", "It writes down what it hears.", (
+        Ask("transcribe", "text", 2, ("fsdd",)), Ask("transcribe", "text", 1, ("names",)),
+        Ask("transcribe", "text", 1, ("keywords",)))),
+    Direction("text -> speech", "It says a word in the voice that is named.", (
+        Ask("say", "speech", 3, ("fsdd",), "in the voice of"), Ask("say", "speech", 1, ("names",), "in the voice of"))),
+    Direction("speech -> speech", "It repeats what it hears in another voice.", (Ask("repeat", "speech", 4),)),
+    Direction("image -> speech", "It says aloud what it sees.", (
+        Ask("speak picture", "speech", 2, ("digits",)), Ask("speak picture", "speech", 2, ("emoji",)))),
+    Direction("speech -> image", "It draws what it hears.", (
+        Ask("draw speech", "image", 2, ("fsdd",)), Ask("draw speech", "image", 2, ("names",)))),
+    Direction("frames -> text", "It watches a clip and says what happens.", (
+        Ask("motion", "text", 2), Ask("describe clip", "text", 2))),
+    Direction("text -> frames", "It films what it is asked for.", (Ask("film", "video", 4),)),
+    Direction("interleaved story", "It tells a story in pictures and words that take turns.", (
+        Ask("story", "text,image", 2, words="Tell"),)),
+    Direction("in-context examples", "It learns two made-up names from two drawings and tells which the third one has.", (
+        Ask("in context", "text", 4),)),
+)  # fmt: skip
+SAMPLE = Path(str(files("mio") / "assets" / "sample"))
+
+
+def shelf_of_sample(folder: Path) -> tuple[Shelf, set[str]]:
+    """The sample's items with some edits drawn into `folder`, and the ids of those that no training has seen."""
+    rule = read_json(SAMPLE / "split.json")
+    train, val = split(read_corpus(SAMPLE), rule["held_out"], rule["seed"])
+    maker = SceneMaker.of(train, rule["held_out"]["scenes"], rule["seed"]).fresh(1)
+    edits = [_stored(item, folder) for item in maker.edit_items(12)]
+    return Shelf.of([*train, *val, *edits]), {i.id for i in [*val, *edits]}
+
+
+def _stored(item: Item, folder: Path) -> Item:
+    """The item with its pictures in files, which is how tasks want them."""
+    stem, pictures = item.id.replace("/", "-"), [p for p in item.parts if isinstance(p, Image)]
+    paths = [write_media(picture, folder / f"{stem}-{number}") for number, picture in enumerate(pictures)]
+    return replace(item, parts=tuple(MediaFile(path, "image") for path in paths))
+
+
+def chosen(ask: Ask, shelf: Shelf, unseen: set[str]) -> list[Sample]:
+    """Samples about unseen items that fit, drawn with a fixed seed for each question."""
+    samples = [s for s in INSTRUCT[ask.task](shelf) if s.id.partition(":")[2].partition("#")[0] in unseen]
+    fit = [s for s in samples if (not ask.sources or s.source in ask.sources) and ask.words in request(s)]
+    rng = shelf.rng("demo", ask.task, *ask.sources)
+    return [fit[i] for i in rng.permutation(len(fit))[: ask.count]]
+
+
+def request(sample: Sample) -> str:
+    assert isinstance(sample.content, Turns)
+    return "".join(p.text for p in sample.content.messages[-2].parts if isinstance(p, Text))
+
+
+# ------------------------------------------------------------------------------------------------ one example
+
+
+@dataclass(frozen=True)
+class Form:
+    """How media of one type are stored, and shown in a page."""
+
+    kind: str
+    suffix: str
+    mime: str
+    encode: Callable[[Any], bytes]
+    html: str
+
+
+FORMS: Mapping[type, Form] = {
+    Image: Form("picture", ".png", "image/png", encode_image, '<img src="{}" alt="{}">'),
+    Audio: Form("sound", ".wav", "audio/wav", encode_audio, '<audio controls src="{}" aria-label="{}"></audio>'),
+    Video: Form("clip", ".mp4", "video/mp4", encode_video,
+                '<video controls loop muted playsinline src="{}" aria-label="{}"></video>'),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One part of a question or an answer: a text, or the bytes of a file."""
+
+    text: str = ""
+    form: Form | None = None
+    file: str = ""
+    data: bytes = b""
+
+    @staticmethod
+    def of(part: Part, stem: str) -> Piece:
+        if isinstance(part, Text):
+            return Piece(part.text)
+        form = FORMS[type(part)]
+        return Piece("", form, f"media/{stem}{form.suffix}", form.encode(part))
+
+    def report(self) -> dict[str, str]:
+        return {"kind": self.form.kind, "file": self.file} if self.form else {"kind": "text", "text": self.text}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A question with its expected answer in `turns`, and what came. `seconds`: mean of its batch."""
+
+    direction: str
+    number: int
+    ask: Ask
+    sample: Sample
+    turns: Turns
+    reply: Reply | None = None
+    error: str = ""
+    seconds: float = 0.0
+
+    @cached_property
+    def asked(self) -> list[Piece]:
+        return self._pieces("asked", [p for m in self.turns.messages[:-1] for p in m.parts])
+
+    @cached_property
+    def answered(self) -> list[Piece]:
+        return self._pieces("answered", self.reply.parts if self.reply else ())
+
+    @cached_property
+    def expected(self) -> list[Piece]:
+        return self._pieces("expected", self.turns.messages[-1].parts)
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the text is the expected one; None where media are asked for, which have many right forms."""
+        if not self.reply or any(p.form for p in self.expected):
+            return None
+        return normal(self.reply.text) == normal("".join(p.text for p in self.expected))
+
+    @property
+    def job(self) -> Job:
+        return Job(Turns(self.turns.messages[:-1]), self.ask.out, tokens=500, seed=self.number)
+
+    def report(self) -> dict[str, object]:
+        about = {"direction": self.direction, "task": self.ask.task, "sample": self.sample.id}
+        parts = {"asked": self.asked, "answered": self.answered, "expected": self.expected}
+        found = {"as_expected": self.right, "error": self.error, "seconds": round(self.seconds, 3)}
+        reply = {"faults": self.reply.faults, "ids": self.reply.ids} if self.reply else {}
+        return {**about, **{k: [p.report() for p in v] for k, v in parts.items()}, **found, **reply}
+
+    def _pieces(self, role: str, parts: Sequence[Part]) -> list[Piece]:
+        stem = f"{slug(self.direction)}-{self.number}-{role}"
+        return [Piece.of(p, f"{stem}-{n}") for n, p in enumerate(parts, 1)]
+
+
+def slug(title: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in title).split())
+
+
+def opened(direction: Direction, number: int, ask: Ask, sample: Sample) -> Card:
+    """A card with its files read; where one cannot be, with the texts alone and the reason."""
+    assert isinstance(sample.content, Turns)
+    try:
+        turns = _mapped(sample.content, lambda p: [open_media(p) if isinstance(p, MediaFile) else p])
+        return Card(direction.title, number, ask, sample, turns)
+    except MioError as error:
+        texts = _mapped(sample.content, lambda p: [p] if isinstance(p, Text) else [])
+        return Card(direction.title, number, ask, sample, texts, error=_said(error))
+
+
+def _mapped(turns: Turns, change: Callable[[Part], Sequence[Part]]) -> Turns:
+    return Turns(tuple(Message(m.role, tuple(q for p in m.parts for q in change(p))) for m in turns.messages))
+
+
+def _said(error: MioError) -> str:
+    return f"{error} {error.fix}".strip()
+
+
+def answered(model: Model, cards: Sequence[Card]) -> list[Card]:
+    """All as one batch; if that fails, one by one, so that a bad card costs its own answer only."""
+    able, start = [c for c in cards if not c.error], time.perf_counter()
+    try:
+        replies = iter(model.run([c.job for c in able]) if able else ())
+    except MioError as error:
+        if len(cards) > 1:
+            return [one for card in cards for one in answered(model, [card])]
+        return [replace(cards[0], error=_said(error))]
+    seconds = (time.perf_counter() - start) / max(len(able), 1)
+    return [c if c.error else replace(c, reply=next(replies), seconds=seconds) for c in cards]
+
+
+# --------------------------------------------------------------------------------------------------- the page
+
+Rows = Sequence[Mapping[str, Any]]  # of a model's report.json
+VERDICT = {True: '<p class="right">as expected</p>', False: '<p class="wrong">not as expected</p>', None: ""}
+
+
+def _pages(pieces: Sequence[Piece], alt: str) -> str:
+    """Each medium with the text that follows it."""
+    pages: list[str] = [""]
+    for piece in pieces:
+        if piece.form:
+            uri = f"data:{piece.form.mime};base64,{base64.b64encode(piece.data).decode()}"
+            pages.append(piece.form.html.format(uri, escape(f"{piece.form.kind} {alt}")))
+        elif piece.text.strip():
+            pages[-1] += f"<p>{escape(piece.text.strip())}</p>"
+    return "".join(f'<div class="page">{page}</div>' for page in pages if page)
+
+
+def _block(name: str, title: str, body: str) -> str:
+    return f'<div class="{name}"><h3>{title}</h3><div class="pages">{body}</div></div>'
+
+
+def html_of(card: Card) -> str:
+    faults = card.reply.faults if card.reply else (card.error,)
+    notes = "".join(f'<p class="fault">{escape(f)}</p>' for f in faults) + VERDICT[card.right]
+    made = _pages(card.answered, f"made by the model when asked: {request(card.sample)}")
+    given = _pages(card.asked, f"given to the model, {card.sample.id.partition(':')[2]}")
+    wanted = _pages(card.expected, f"for comparison, {request(card.sample)}")
+    about = f"{card.seconds:.2f} s · {card.sample.id.partition(':')[2]} · {card.sample.license}"
+    long = max(len(card.asked), len(card.answered), len(card.expected)) > 4
+    blocks = _block("asked", "Asked", given) + _block("answered", "Answered", made + notes)
+    blocks += _block("expected", "Reference" if card.right is None else "Expected", wanted)
+    return f'<li class="{"long card" if long else "card"}">{blocks}<footer>{escape(about)}</footer></li>'
+
+
+def _measured(measures: Rows, direction: str) -> str:
+    """The numbers of one direction, as a list."""
+    rows = [row for row in measures if row["direction"] == direction]
+    items = (
+        f"<li><b>{row['value']:.0%}</b> <span>{escape(str(row['what']))} <small>{row['right']} of {row['count']}, 95 %"
+        f" interval {row['low']:.0%} to {row['high']:.0%}, split: {escape(str(row['split']))}</small></span></li>"
+        for row in rows
+    )
+    return f'<ul class="measured">{"".join(items)}</ul>' if rows else ""
+
+
+def _section(direction: Direction, cards: Sequence[Card], measures: Rows) -> str:
+    title, measured = direction.title, _measured(measures, direction.title)
+    head = f"<h2>{arrows(title)}</h2><p>{escape(direction.about)}</p>{measured}"
+    body = "".join(html_of(card) for card in cards if card.direction == title)
+    return f'<section id="{slug(title)}">{head}<ul class="cards">{body}</ul></section>'
+
+
+def arrows(title: str) -> str:
+    return escape(title.replace("->", "→"))
+
+
+def _credits(credits: Mapping[str, Any]) -> str:
+    parts = [(p["source"], p["attribution"], ", ".join(p["licenses"])) for p in credits["parts"]]
+    works = [(w["title"], f"{w['author']}; pictures: {w['illustrator']}", w["license"]) for w in credits["works"]]
+    lines = ([escape(cell) for cell in line] for line in parts + works)
+    return "".join(f"<li><b>{name}</b>: {who} <small>{terms}</small></li>" for name, who, terms in lines)
+
+
+def page(facts: Mapping[str, str], cards: Sequence[Card], measures: Rows) -> str:
+    """The whole page."""
+    return Template((files("mio") / "assets" / "gallery.html").read_text(encoding="utf-8")).substitute(
+        model=escape(facts["model"]),
+        facts="".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items()),
+        links="".join(f'<li><a href="#{slug(d.title)}">{arrows(d.title)}</a></li>' for d in DIRECTIONS),
+        sections="".join(_section(d, cards, measures) for d in DIRECTIONS),
+        judges=_measured(measures, "judge") or "<p>This model comes without measurements.</p>",
+        credits=_credits(read_json(SAMPLE / "credits.json")),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- the run
+
+
+def run(out: Path, model: Path | None = None, small: bool = False) -> Path:
+    """Let a model answer in every direction; writes `out`/media, report.json and index.html, which it returns.
+
+    `small`: one example of each direction. An example that fails is shown with its error.
+
+    Raises:
+        MioError: the model cannot be loaded.
+    """
+    folder = model or Path(str(files("mio") / "assets" / "tiny"))
+    speaker, cards, start = load(folder), list[Card](), time.perf_counter()
+    with TemporaryDirectory() as drawn:
+        shelf, unseen = shelf_of_sample(Path(drawn))
+        for direction in tqdm(DIRECTIONS, desc="demo", unit="direction"):
+            asks = [replace(direction.asks[0], count=1)] if small else direction.asks
+            samples = [(ask, sample) for ask in asks for sample in chosen(ask, shelf, unseen)]
+            cards += answered(speaker, [opened(direction, n, *asked) for n, asked in enumerate(samples, 1)])
+    facts = facts_of(speaker, cards, time.perf_counter() - start)
+    report = folder / "report.json"
+    return _write(out, facts, cards, page(facts, cards, read_json(report) if report.is_file() else []))
+
+
+def facts_of(model: Model, cards: Sequence[Card], seconds: float) -> dict[str, str]:
+    weights = sum(p.numel() for p in model.backbone.parameters())
+    return {
+        "model": model.config.name,
+        "speaks": ", ".join(model.modalities),
+        "language model": f"{weights / 1e6:.1f} million weights, window of {model.config.backbone.positions} ids",
+        "vocabulary": f"{len(model.processor.vocab)} ids, fingerprint {model.config.vocabulary}",
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores",
+        "memory": f"{_peak() / 2**20:.0f} MB at most",
+        "this page": f"{len(cards)} answers in {seconds:.1f} s, {sum(bool(c.error) for c in cards)} failed",
+    }
+
+
+def _peak() -> int:
+    """The most bytes that this process has held; 0 on Windows, which keeps it elsewhere."""
+    if sys.platform == "win32":
+        return 0
+    from resource import RUSAGE_SELF, getrusage
+
+    return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _write(out: Path, facts: Mapping[str, str], cards: Sequence[Card], html: str) -> Path:
+    """Media first and the page last, each whole or not at all."""
+    (out / "media").mkdir(parents=True, exist_ok=True)
+    for piece in (p for c in cards for p in (*c.asked, *c.answered, *c.expected) if p.form):
+        _put(out / piece.file, piece.data)
+    report = {**facts, "items": [c.report() for c in cards]}
+    _put(out / "report.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    return _put(out / "index.html", html.encode())
+
+
+def _put(path: Path, data: bytes) -> Path:
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(data)
+        return temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
