@@ -71,9 +71,9 @@ def fabricate_model(folder: Path, systems: dict[str, str] | None = None) -> Path
     """A model folder at `folder`, as `mio.pipeline.load` reads it; its parts lie beside it."""
     parts = fabricate_parts(folder.with_name(f"{folder.name}-parts"))
     systems = systems or SYSTEMS
-    vocab = load_processor(parts, ROWS, systems, 2).vocab
+    processor = load_processor(parts, ROWS, systems, 2)
     backbone = BackboneConfig(
-        vocabulary=len(vocab),
+        vocabulary=len(processor.vocab),
         layers=2,
         width=32,
         heads=2,
@@ -85,6 +85,6 @@ def fabricate_model(folder: Path, systems: dict[str, str] | None = None) -> Path
         tied=True,
     )
     decoding = {"text": GREEDY, "image": GREEDY, "speech": Sampling(0.7, 0.7)}
-    config = ModelConfig("fabricated", backbone, ROWS, systems, decoding, 2, vocab.fingerprint())
+    config = ModelConfig("fabricated", backbone, ROWS, systems, decoding, 2, processor.fingerprint)
     save(folder, config, Backbone(backbone), parts, {"README.md": "# Random weights\n"})
     return folder

@@ -17,7 +17,7 @@ from torch.testing import assert_close
 
 from mio import checkpoint
 from mio.checkpoint import commit, compact, fingerprint, load_state, load_tensors, read_json, recover, save_module
-from mio.checkpoint import verify, write_json
+from mio.checkpoint import require, verify, write_json
 from mio.types import DataError, MissingError, ResourceError
 
 
@@ -230,3 +230,9 @@ def test_a_fingerprint_depends_on_configuration_names_and_bytes_only() -> None:
         fingerprint({"x": 1, "y": 2}, {"a": tensors["a"] + 1e-6, "b": tensors["b"]}),
     ]
     assert len({same, *changed}) == 4
+
+
+def test_an_artefact_of_other_tokenizers_is_refused_with_both_fingerprints() -> None:
+    require("a1", "a1", "shard", "Prepare it again.")
+    with pytest.raises(DataError, match="shard was made with tokenizers and vocabulary a1; here they are b2"):
+        require("a1", "b2", "shard", "Prepare it again.")

@@ -202,7 +202,7 @@ def test_a_line_of_tokens_says_all(model: Path, media: Path, tmp_path: Path, mio
     assert np.array(record["codes"]).shape == (1, 4, 25)
     assert (record["ids"][0], record["ids"][-1]) == vocab.bounds("speech")
     assert record["tokens"] == len(record["ids"]) == 102  # all four codebooks, with begin and end
-    assert (record["seconds"], record["bits"], record["fingerprint"]) == (0.5, 500.0, vocab.fingerprint())
+    assert (record["seconds"], record["bits"], record["fingerprint"]) == (0.5, 500.0, load(model).processor.fingerprint)
 
 
 def test_there_and_back(model: Path, media: Path, tmp_path: Path, mio_: Mio) -> None:
@@ -294,7 +294,7 @@ def test_a_bad_line_costs_that_line_only(
 
 @pytest.mark.parametrize("codes", [[[[1] * 7]], [[[64] * 8]], [[[1] * 8, [1] * 8]], [[1]], [[["a"] * 8]], [[[]]], {}])
 def test_codes_that_no_tokenizer_made_are_refused(codes: Any, model: Path, tmp_path: Path, mio_: Mio) -> None:
-    fingerprint = load(model).processor.vocab.fingerprint()
+    fingerprint = load(model).processor.fingerprint
     record = {"file": "x", "modality": "image", "fingerprint": fingerprint, "codes": codes}
     assert mio_("detokenize", "-", "-o", tmp_path, "--model", model, stdin=json.dumps(record)).code == 3
 
@@ -509,7 +509,7 @@ def store(model: Path, tmp_path: Path) -> Path:
     processor, pixels = load(model).processor, np.zeros((16, 16, 3), np.uint8)
     sequence = processor.sequence(Document((Text("A picture: "), Image(pixels), Text(" of night."))))
     records = [Record(sequence, f"sample{n}", f"task{n % 2}", "made") for n in range(4)]
-    write_store(tmp_path / "store", records, processor.vocab)
+    write_store(tmp_path / "store", records, processor.fingerprint)
     return tmp_path / "store"
 
 
@@ -532,7 +532,7 @@ def test_a_store_in_a_run_is_read_with_that_run(store: Path, mio_: Mio, tmp_path
 
 def test_a_store_of_another_vocabulary_is_refused(store: Path, mio_: Mio, tmp_path: Path) -> None:
     config = json.loads((store / "config.json").read_text(encoding="utf-8"))
-    write_json(store / "config.json", config | {"vocabulary": "0123456789abcdef"})
+    write_json(store / "config.json", config | {"fingerprint": "0123456789abcdef"})
     done = mio_("data", "show", store, "--model", fabricate_model(tmp_path / "model"))
     assert done.code == 3 and "0123456789abcdef" in done.err
 
@@ -546,10 +546,10 @@ def test_inspect_explains_each_kind(model: Path, media: Path, store: Path, mio_:
         assert isinstance(document, dict)
         return document
 
-    vocab = load(model).processor.vocab
+    processor = load(model).processor
     seen = facts(model)
     assert (seen["kind"], seen["name"], seen["intact"]) == ("model", "fabricated", "yes")
-    assert (seen["vocabulary"], seen["ids"]) == (vocab.fingerprint(), len(vocab))
+    assert (seen["fingerprint"], seen["ids"]) == (processor.fingerprint, len(processor.vocab))
     assert seen["parameters"] == sum(seen["parts"].values()) and seen["dtypes"]["backbone"] == "BF16"
     assert facts(store)["tasks"] == {"task0": 2, "task1": 2}
     assert facts(media / "a.png") | {"bytes": 0} == {"kind": "image", "width": 24, "height": 20, "bytes": 0}

@@ -116,6 +116,6 @@ def test_a_missing_part_is_named(folder: Path, tmp_path: Path) -> None:
 def test_a_foreign_vocabulary_is_refused(tmp_path: Path) -> None:
     folder = fabricate_model(tmp_path / "model")
     config = read_json(folder / "config.json")
-    write_json(folder / "config.json", config | {"vocabulary": "0" * 16})
-    with pytest.raises(DataError, match="vocabulary"):
+    write_json(folder / "config.json", config | {"fingerprint": "0" * 16})
+    with pytest.raises(DataError, match="0{16}"):
         load(folder)

@@ -172,10 +172,3 @@ def test_the_fingerprint_changes_with_specials_rows_and_the_text_border(vocab: V
         replace(vocab, text_size=vocab.text_size - 1),
     ]
     assert len({vocab.fingerprint(), *(v.fingerprint() for v in others)}) == 4
-
-
-def test_an_artefact_of_another_vocabulary_is_refused(vocab: Vocabulary) -> None:
-    vocab.require(vocab.fingerprint(), "store")
-    with pytest.raises(DataError, match="store was made with vocabulary 0123456789abcdef") as caught:
-        vocab.require("0123456789abcdef", "store")
-    assert "mio data prepare" in caught.value.fix

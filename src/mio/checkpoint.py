@@ -88,6 +88,16 @@ def fingerprint(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str
     return digest.hexdigest()[:16]
 
 
+def require(found: str, own: str, what: str, fix: str) -> None:
+    """Refuse an artefact whose fingerprint is not this model's: its codes and ids would mean something else.
+
+    Raises:
+        DataError: naming both fingerprints.
+    """
+    if found != own:
+        raise DataError(f"{what} was made with tokenizers and vocabulary {found}; here they are {own}.", at=what, fix=fix)
+
+
 def read_json(path: Path) -> Any:
     if not path.is_file():
         raise MissingError(f"No {path.name} in {path.parent}.", at=str(path), fix="Point to a folder written by mio.")

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +33,6 @@ from mio.pipeline import Job, Model, Reply, load, write_media
 from mio.processor import open_media
 from mio.types import Audio, Image, MediaFile, Message, MioError, Part, Sample, Text, Turns, Video
 
-# -------------------------------------------------------------------------------------------- what is shown
-
 
 @dataclass(frozen=True)
 class Ask:
@@ -53,6 +52,10 @@ class Direction:
     title: str
     about: str
     asks: tuple[Ask, ...]
+
+    @property
+    def shown(self) -> str:
+        return self.title.replace("->", "→")
 
 
 DIRECTIONS = (
@@ -79,9 +82,9 @@ DIRECTIONS = (
     Direction("frames -> text", "It watches a clip and says what happens.", (
         Ask("motion", "text", 2), Ask("describe clip", "text", 2))),
     Direction("text -> frames", "It films what it is asked for.", (Ask("film", "video", 4),)),
-    Direction("interleaved story", "It tells a story in pictures and words that take turns.", (
-        Ask("story", "text,image", 2, words="Tell"),)),
-    Direction("in-context examples", "It learns two made-up names from two drawings and tells which the third one has.", (
+    Direction("interleaved story", "It tells a story in pictures and words that take turns.",
+              (Ask("story", "text,image", 2, words="Tell"),)),
+    Direction("in-context examples", "It learns two made-up names from drawings, and uses them.", (
         Ask("in context", "text", 4),)),
 )  # fmt: skip
 SAMPLE = Path(str(files("mio") / "assets" / "sample"))
@@ -114,9 +117,6 @@ def chosen(ask: Ask, shelf: Shelf, unseen: set[str]) -> list[Sample]:
 def request(sample: Sample) -> str:
     assert isinstance(sample.content, Turns)
     return "".join(p.text for p in sample.content.messages[-2].parts if isinstance(p, Text))
-
-
-# ------------------------------------------------------------------------------------------------ one example
 
 
 @dataclass(frozen=True)
@@ -172,42 +172,33 @@ class Card:
     seconds: float = 0.0
 
     @cached_property
-    def asked(self) -> list[Piece]:
-        return self._pieces("asked", [p for m in self.turns.messages[:-1] for p in m.parts])
-
-    @cached_property
-    def answered(self) -> list[Piece]:
-        return self._pieces("answered", self.reply.parts if self.reply else ())
-
-    @cached_property
-    def expected(self) -> list[Piece]:
-        return self._pieces("expected", self.turns.messages[-1].parts)
+    def pieces(self) -> dict[str, list[Piece]]:
+        """What was asked, answered and expected."""
+        *question, answer = self.turns.messages
+        asked, made = [p for m in question for p in m.parts], self.reply.parts if self.reply else ()
+        roles, stem = (
+            {"asked": asked, "answered": made, "expected": answer.parts},
+            f"{slug(self.direction)}-{self.number}",
+        )
+        return {role: [Piece.of(p, f"{stem}-{role}-{n}") for n, p in enumerate(roles[role], 1)] for role in roles}
 
     @property
     def right(self) -> bool | None:
         """Whether the text is the expected one; None where media are asked for, which have many right forms."""
-        if not self.reply or any(p.form for p in self.expected):
+        if not self.reply or any(p.form for p in self.pieces["expected"]):
             return None
-        return normal(self.reply.text) == normal("".join(p.text for p in self.expected))
-
-    @property
-    def job(self) -> Job:
-        return Job(Turns(self.turns.messages[:-1]), self.ask.out, tokens=500, seed=self.number)
+        return normal(self.reply.text) == normal("".join(p.text for p in self.pieces["expected"]))
 
     def report(self) -> dict[str, object]:
         about = {"direction": self.direction, "task": self.ask.task, "sample": self.sample.id}
-        parts = {"asked": self.asked, "answered": self.answered, "expected": self.expected}
+        parts = {role: [p.report() for p in pieces] for role, pieces in self.pieces.items()}
         found = {"as_expected": self.right, "error": self.error, "seconds": round(self.seconds, 3)}
         reply = {"faults": self.reply.faults, "ids": self.reply.ids} if self.reply else {}
-        return {**about, **{k: [p.report() for p in v] for k, v in parts.items()}, **found, **reply}
-
-    def _pieces(self, role: str, parts: Sequence[Part]) -> list[Piece]:
-        stem = f"{slug(self.direction)}-{self.number}-{role}"
-        return [Piece.of(p, f"{stem}-{n}") for n, p in enumerate(parts, 1)]
+        return {**about, **parts, **found, **reply}
 
 
 def slug(title: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in title).split())
+    return "-".join(re.findall(r"\w+", title))
 
 
 def opened(direction: Direction, number: int, ask: Ask, sample: Sample) -> Card:
@@ -218,31 +209,26 @@ def opened(direction: Direction, number: int, ask: Ask, sample: Sample) -> Card:
         return Card(direction.title, number, ask, sample, turns)
     except MioError as error:
         texts = _mapped(sample.content, lambda p: [p] if isinstance(p, Text) else [])
-        return Card(direction.title, number, ask, sample, texts, error=_said(error))
+        return Card(direction.title, number, ask, sample, texts, error=f"{error} {error.fix}")
 
 
 def _mapped(turns: Turns, change: Callable[[Part], Sequence[Part]]) -> Turns:
     return Turns(tuple(Message(m.role, tuple(q for p in m.parts for q in change(p))) for m in turns.messages))
 
 
-def _said(error: MioError) -> str:
-    return f"{error} {error.fix}".strip()
-
-
 def answered(model: Model, cards: Sequence[Card]) -> list[Card]:
     """All as one batch; if that fails, one by one, so that a bad card costs its own answer only."""
-    able, start = [c for c in cards if not c.error], time.perf_counter()
+    jobs = [Job(Turns(c.turns.messages[:-1]), c.ask.out, 500, seed=c.number) for c in cards if not c.error]
+    start = time.perf_counter()
     try:
-        replies = iter(model.run([c.job for c in able]) if able else ())
+        replies = iter(model.run(jobs) if jobs else [])
     except MioError as error:
         if len(cards) > 1:
             return [one for card in cards for one in answered(model, [card])]
-        return [replace(cards[0], error=_said(error))]
-    seconds = (time.perf_counter() - start) / max(len(able), 1)
+        return [replace(cards[0], error=f"{error} {error.fix}")]
+    seconds = (time.perf_counter() - start) / max(len(jobs), 1)
     return [c if c.error else replace(c, reply=next(replies), seconds=seconds) for c in cards]
 
-
-# --------------------------------------------------------------------------------------------------- the page
 
 Rows = Sequence[Mapping[str, Any]]  # of a model's report.json
 VERDICT = {True: '<p class="right">as expected</p>', False: '<p class="wrong">not as expected</p>', None: ""}
@@ -266,12 +252,13 @@ def _block(name: str, title: str, body: str) -> str:
 
 def html_of(card: Card) -> str:
     faults = card.reply.faults if card.reply else (card.error,)
+    asked, answered, expected = card.pieces["asked"], card.pieces["answered"], card.pieces["expected"]
     notes = "".join(f'<p class="fault">{escape(f)}</p>' for f in faults) + VERDICT[card.right]
-    made = _pages(card.answered, f"made by the model when asked: {request(card.sample)}")
-    given = _pages(card.asked, f"given to the model, {card.sample.id.partition(':')[2]}")
-    wanted = _pages(card.expected, f"for comparison, {request(card.sample)}")
+    made = _pages(answered, f"made by the model when asked: {request(card.sample)}")
+    given = _pages(asked, f"given to the model, {card.sample.id.partition(':')[2]}")
+    wanted = _pages(expected, f"for comparison, {request(card.sample)}")
     about = f"{card.seconds:.2f} s · {card.sample.id.partition(':')[2]} · {card.sample.license}"
-    long = max(len(card.asked), len(card.answered), len(card.expected)) > 4
+    long = max(map(len, card.pieces.values())) > 4
     blocks = _block("asked", "Asked", given) + _block("answered", "Answered", made + notes)
     blocks += _block("expected", "Reference" if card.right is None else "Expected", wanted)
     return f'<li class="{"long card" if long else "card"}">{blocks}<footer>{escape(about)}</footer></li>'
@@ -290,13 +277,9 @@ def _measured(measures: Rows, direction: str) -> str:
 
 def _section(direction: Direction, cards: Sequence[Card], measures: Rows) -> str:
     title, measured = direction.title, _measured(measures, direction.title)
-    head = f"<h2>{arrows(title)}</h2><p>{escape(direction.about)}</p>{measured}"
+    head = f"<h2>{escape(direction.shown)}</h2><p>{escape(direction.about)}</p>{measured}"
     body = "".join(html_of(card) for card in cards if card.direction == title)
     return f'<section id="{slug(title)}">{head}<ul class="cards">{body}</ul></section>'
-
-
-def arrows(title: str) -> str:
-    return escape(title.replace("->", "→"))
 
 
 def _credits(credits: Mapping[str, Any]) -> str:
@@ -311,14 +294,11 @@ def page(facts: Mapping[str, str], cards: Sequence[Card], measures: Rows) -> str
     return Template((files("mio") / "assets" / "gallery.html").read_text(encoding="utf-8")).substitute(
         model=escape(facts["model"]),
         facts="".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items()),
-        links="".join(f'<li><a href="#{slug(d.title)}">{arrows(d.title)}</a></li>' for d in DIRECTIONS),
+        links="".join(f'<li><a href="#{slug(d.title)}">{escape(d.shown)}</a></li>' for d in DIRECTIONS),
         sections="".join(_section(d, cards, measures) for d in DIRECTIONS),
         judges=_measured(measures, "judge") or "<p>This model comes without measurements.</p>",
         credits=_credits(read_json(SAMPLE / "credits.json")),
     )
-
-
-# ---------------------------------------------------------------------------------------------------- the run
 
 
 def run(out: Path, model: Path | None = None, small: bool = False) -> Path:
@@ -348,7 +328,7 @@ def facts_of(model: Model, cards: Sequence[Card], seconds: float) -> dict[str, s
         "model": model.config.name,
         "speaks": ", ".join(model.modalities),
         "language model": f"{weights / 1e6:.1f} million weights, window of {model.config.backbone.positions} ids",
-        "vocabulary": f"{len(model.processor.vocab)} ids, fingerprint {model.config.vocabulary}",
+        "vocabulary": f"{len(model.processor.vocab)} ids, fingerprint {model.config.fingerprint}",
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores",
         "memory": f"{_peak() / 2**20:.0f} MB at most",
         "this page": f"{len(cards)} answers in {seconds:.1f} s, {sum(bool(c.error) for c in cards)} failed",
@@ -367,7 +347,7 @@ def _peak() -> int:
 def _write(out: Path, facts: Mapping[str, str], cards: Sequence[Card], html: str) -> Path:
     """Media first and the page last, each whole or not at all."""
     (out / "media").mkdir(parents=True, exist_ok=True)
-    for piece in (p for c in cards for p in (*c.asked, *c.answered, *c.expected) if p.form):
+    for piece in (p for c in cards for pieces in c.pieces.values() for p in pieces if p.form):
         _put(out / piece.file, piece.data)
     report = {**facts, "items": [c.report() for c in cards]}
     _put(out / "report.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())

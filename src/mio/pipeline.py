@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mio.checkpoint import MANIFEST, commit, compact, load_state, load_tensors, read_json, save_module
+from mio.checkpoint import MANIFEST, commit, compact, load_state, load_tensors, read_json, require, save_module
 from mio.config import from_dict, suggest, to_dict
 from mio.decoding.engine import Request, generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
@@ -55,7 +55,7 @@ class ModelConfig:
     systems: dict[str, str]
     decoding: dict[str, Sampling] = field(default_factory=dict)
     frames: int = 4  # of a clip
-    vocabulary: str = ""  # fingerprint
+    fingerprint: str = ""  # of the processor that made the training data
 
 
 Content = str | Part | Sequence[str | Part]
@@ -218,6 +218,7 @@ class Model:
             if self._whole(held, request):
                 yield from self.processor.decode(self.processor.parse(np.array(held)).parts)
                 held = []
+        yield from self.processor.decode(self.processor.parse(np.array(held, np.int64)).parts)
 
     def _whole(self, held: list[int], request: Request) -> bool:
         """Whether the ids held back make a part: a closed span, or text that ends on a whole character."""
@@ -337,8 +338,7 @@ def load(source: Path | str | None = None) -> Model:
     folder = Path(str(files("mio") / "assets" / "tiny")) if source is None else Path(source)
     config = from_dict(ModelConfig, read_json(folder / "config.json"))
     processor = load_processor(folder, config.rows, config.systems, config.frames)
-    if config.vocabulary != processor.vocab.fingerprint():
-        raise DataError("The model's vocabulary is not the one its tokenizers make.", at=str(folder))
+    require(config.fingerprint, processor.fingerprint, str(folder), "Put back the tokenizers that came with the model.")
     backbone = Backbone(config.backbone)
     tensors = load_tensors(folder / "model.safetensors")
     if config.backbone.tied:

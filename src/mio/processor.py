@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ class Processor:
     text: TextTokenizer
     tokenizers: Mapping[str, Tokenizer]
     template: ChatTemplate = field(default_factory=ChatTemplate)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over vocabulary, text tokenizer and every media tokenizer; every artefact made here carries it."""
+        parts = [self.vocab.fingerprint(), self.text.to_json()]
+        parts += [f"{name}={self.tokenizers[name].fingerprint()}" for name in sorted(self.tokenizers)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def tokenizer(self, modality: str) -> Tokenizer:
         if modality not in self.tokenizers:

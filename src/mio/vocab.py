@@ -147,16 +147,7 @@ class Vocabulary:
         return frozenset(self.id(n) for n in self.specials.names())
 
     def fingerprint(self) -> str:
-        """16 hex digits over the token list and the rows; every artefact made with a vocabulary carries it."""
+        """16 hex digits over the token list and the rows."""
         digest = hashlib.sha256("\n".join(self.tokens).encode())
         digest.update(f"{self.text_size}{self.rows}{self.specials}".encode())
         return digest.hexdigest()[:16]
-
-    def require(self, fingerprint: str, what: str) -> None:
-        """Refuse an artefact made with another vocabulary."""
-        if fingerprint != self.fingerprint():
-            raise DataError(
-                f"{what} was made with vocabulary {fingerprint}, this model has {self.fingerprint()}.",
-                at=what,
-                fix="Prepare it again with this model: mio data prepare.",
-            )

@@ -64,7 +64,7 @@ def _of_model(folder: Path) -> Facts:
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         "codes": {r.name: f"{r.codebooks} x {r.codebook_size}" for r in config.rows if r.size},
         "positions": config.backbone.positions,
-        "vocabulary": config.vocabulary,
+        "fingerprint": config.fingerprint,
         "ids": config.backbone.vocabulary,
         "intact": _intact(folder),
     }
@@ -115,7 +115,7 @@ def _of_store(folder: Path, config: Facts) -> Facts:
         "samples": config["samples"],
         "tokens": tokens,
         "tasks": dict(tasks.most_common()),
-        "vocabulary": config["vocabulary"],
+        "fingerprint": config["fingerprint"],
         "intact": _intact(folder),
     }
 

@@ -123,7 +123,7 @@ def demo(args: Arguments, console: Console) -> int:
 
 def show(args: Arguments, console: Console) -> int:
     speaker = _speaker_of(args.path, args.model)
-    store = Store.open(args.path, speaker.vocab)
+    store = Store.open(args.path, speaker.fingerprint)
     for number in np.unique(np.linspace(0, len(store) - 1, args.count).round().astype(int)) if len(store) else ():
         ids, about = store[number].ids, store.samples[number]
         text = "".join(readable(ids, speaker))

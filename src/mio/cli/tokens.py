@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from mio.checkpoint import require
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console, describe, dumps
 from mio.cli.inputs import PER_INPUT, open_model, parse_object, read_lines, read_text
@@ -118,7 +119,7 @@ def _record(file: str, modality: str, ids: Ids, bits: float, processor: Processo
         "modality": modality,
         "tokens": len(ids),
         "bits": round(bits, 1),
-        "fingerprint": processor.vocab.fingerprint(),
+        "fingerprint": processor.fingerprint,
         "ids": ids.tolist(),
     }
 
@@ -172,10 +173,8 @@ def restored(record: Record, processor: Processor, at: str) -> Text | Media:
 def _check(record: Record, processor: Processor, at: str) -> None:
     if "error" in record:
         raise DataError(f"{record.get('file')} could not be tokenized.", at=at, fix="Mend it, and tokenize it again.")
-    made, own = record.get("fingerprint"), processor.vocab.fingerprint()
-    if made != own:
-        what = f"{record.get('file')} was made with vocabulary {made}, this model has {own}."
-        raise DataError(what, at=at, fix="Give the --model that made it, or tokenize it again with this one.")
+    fix = "Give the --model that made it, or tokenize it again with this one."
+    require(str(record.get("fingerprint")), processor.fingerprint, at, fix)
     known = ["text", *(row.name for row in processor.vocab.rows)]
     if record.get("modality") not in known:
         raise DataError(f"No modality {record.get('modality')!r}. This model speaks: {', '.join(known)}.", at=at)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mio.types import MioError
+
 
 def mixture(
     groups: Mapping[str, NDArray[np.int64]], lengths: NDArray[np.int64], shares: Mapping[str, float], seed: int
@@ -17,7 +19,10 @@ def mixture(
     rngs = {n: np.random.default_rng([seed, number]) for number, n in enumerate(sorted(groups))}
     queues: dict[str, list[int]] = {n: [] for n in names}
     spent = dict.fromkeys(names, 0.0)
-    while names:
+    if not names:
+        tasks = ", ".join(n for n in sorted(groups) if len(groups[n]))
+        raise MioError(f"No samples for {', '.join(sorted(shares))}.", fix=f"Tasks with samples: {tasks or 'none'}.")
+    while True:
         name = min(names, key=lambda n: spent[n])
         if not queues[name]:
             queues[name] = rngs[name].permutation(groups[name]).tolist()

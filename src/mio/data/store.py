@@ -1,4 +1,4 @@
-"""Pre-tokenized samples on disk: flat integer arrays and an index, memory-mapped, tied to one vocabulary."""
+"""Pre-tokenized samples on disk: flat integer arrays and an index, memory-mapped, tied to the fingerprint of what made them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mio.checkpoint import commit, read_json, write_json
+from mio.checkpoint import commit, read_json, require, write_json
 from mio.sequence import TokenSequence
-from mio.vocab import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Record:
     license: str = ""
 
 
-def write_store(folder: Path, records: Iterable[Record], vocab: Vocabulary) -> None:
+def write_store(folder: Path, records: Iterable[Record], fingerprint: str) -> None:
     """Write all records, or nothing."""
 
     def write(staging: Path) -> None:
@@ -44,7 +43,7 @@ def write_store(folder: Path, records: Iterable[Record], vocab: Vocabulary) -> N
                 line = {"id": record.id, "task": record.task, "source": record.source, "license": record.license}
                 samples.write(json.dumps(line, ensure_ascii=False) + "\n")
         np.save(staging / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-        write_json(staging / "config.json", {"vocabulary": vocab.fingerprint(), "samples": len(lengths)})
+        write_json(staging / "config.json", {"fingerprint": fingerprint, "samples": len(lengths)})
 
     commit(folder, write)
 
@@ -59,14 +58,14 @@ class Store:
     samples: list[dict[str, Any]]
 
     @staticmethod
-    def open(folder: Path, vocab: Vocabulary) -> Store:
+    def open(folder: Path, fingerprint: str) -> Store:
         """Memory-map a store.
 
         Raises:
-            DataError: it was written with another vocabulary. MissingError: there is none.
+            DataError: it was written with another fingerprint. MissingError: there is none.
         """
         config = read_json(folder / "config.json")
-        vocab.require(config["vocabulary"], str(folder))
+        require(config["fingerprint"], fingerprint, str(folder), "Prepare it again: mio data prepare.")
         lines = (folder / "samples.jsonl").read_text(encoding="utf-8").split("\n")
         return Store(
             np.memmap(folder / "ids.bin", np.uint32, "r"),

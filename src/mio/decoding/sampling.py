@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mio.types import DataError
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -25,7 +27,7 @@ def choose(logits: Tensor, allowed: Tensor, c: Sampling, generator: torch.Genera
     """One id among `allowed` (M,) for logits (V,).
 
     Raises:
-        ValueError: no allowed id has a finite logit.
+        DataError: no allowed id has a finite logit.
     """
     scores = logits.float()
     if seen is not None and c.repetition_penalty != 1.0 and len(seen):
@@ -34,7 +36,7 @@ def choose(logits: Tensor, allowed: Tensor, c: Sampling, generator: torch.Genera
         scores[seen] = torch.where(old > 0, old / c.repetition_penalty, old * c.repetition_penalty)
     scores = scores[allowed]
     if not torch.isfinite(scores.max()):
-        raise ValueError("The model's logits are not finite: its weights are damaged, or bf16 overflowed.")
+        raise DataError("The model's logits are not finite: its weights are damaged, or bf16 overflowed.")
     if c.temperature == 0 or len(allowed) == 1:
         return int(allowed[scores.argmax()])
     probabilities = _nucleus((scores / c.temperature).softmax(0), c)

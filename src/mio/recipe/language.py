@@ -42,8 +42,8 @@ def prepare_stage(run: Run) -> None:
     shelf = Shelf.of(encode_items([*train, *made], speaker), run.recipe.seed)
     for name, tasks in (("pretrain", PRETRAINING), ("instruct", INSTRUCT)):
         records = (record for task in tasks for record in _records(task, tasks[task](shelf), run, speaker))
-        write_store(run.out / "prepare" / name, records, speaker.vocab)
-    write_json(run.out / "prepare" / "config.json", {"vocabulary": speaker.vocab.fingerprint()})
+        write_store(run.out / "prepare" / name, records, speaker.fingerprint)
+    write_json(run.out / "prepare" / "config.json", {"fingerprint": speaker.fingerprint})
 
 
 def _records(task: str, samples: Iterator[Sample], run: Run, speaker: Processor) -> Iterator[Record]:
@@ -81,7 +81,7 @@ def language_stages(run: Run) -> None:
     for number, stage in enumerate(r.stages):
         folder = run.out / "stages" / stage.name
         if not (folder / "config.json").is_file():
-            store = Store.open(run.out / "prepare" / stage.store, speaker.vocab)
+            store = Store.open(run.out / "prepare" / stage.store, speaker.fingerprint)
             loader = Loader.plan(store, stage.shares, kinds, stage.tokens, stage.fit.steps, r.seed + number)
             fit(
                 _LanguageObjective(model, loader, names),
@@ -93,7 +93,7 @@ def language_stages(run: Run) -> None:
             state = model.state_dict()
             commit(folder, partial(save_module, config=to_dict(stage), state={k: v.clone() for k, v in state.items()}))
         load_state(model, load_tensors(folder / "model.safetensors"), str(folder))
-    config = ModelConfig(r.name, model.config, r.rows, r.systems, r.decoding, r.frames, speaker.vocab.fingerprint())
+    config = ModelConfig(r.name, model.config, r.rows, r.systems, r.decoding, r.frames, speaker.fingerprint)
     save(run.out / "model", config, model, run.out, {})
 
 

@@ -85,7 +85,7 @@ def measure_stage(run: Run) -> None:
 
     def write(folder: Path) -> None:
         write_json(folder / "report.json", rows)
-        write_json(folder / "config.json", {"model": model.config.vocabulary})
+        write_json(folder / "config.json", {"model": model.config.fingerprint})
 
     commit(run.out / "measure", write)
 

@@ -1,0 +1,102 @@
+"""data/store.py, loader.py: what is written is read, by the model it was written for and no other."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from mio.data.loader import Loader
+from mio.data.store import Record, Store, write_store
+from mio.sequence import TokenSequence
+from mio.types import DataError, MissingError
+
+PRINT = "0123456789abcdef"
+MADE = "0123456789abcdef"
+
+
+def record(number: int, length: int, task: str = "name", note: str = "") -> Record:
+    rng = np.random.default_rng(number)
+    return Record(TokenSequence(rng.integers(0, 300, length), rng.random(length) < 0.5), f"id{number}", task, note, "CC0")
+
+
+records = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["name", "draw"]), st.text()), min_size=1, max_size=8)
+
+
+def test_a_store_holds_the_records_written(tmp_path: Path) -> None:
+    @given(records)
+    def check(drawn: list[tuple[int, str, str]]) -> None:
+        written = [record(n, length, task, note) for n, (length, task, note) in enumerate(drawn)]
+        if not any(length for length, _, _ in drawn):
+            written.append(record(99, 1))
+        write_store(tmp_path / "store", written, MADE)
+        store = Store.open(tmp_path / "store", MADE)
+        assert len(store) == len(written)
+        assert_array_equal(store.lengths, [len(r.sequence) for r in written])
+        for n, r in enumerate(written):
+            assert_array_equal(store[n].ids, r.sequence.ids)
+            assert_array_equal(store[n].loss, r.sequence.loss)
+            assert store.samples[n] == {"id": r.id, "task": r.task, "source": r.source, "license": "CC0"}
+        tasks = store.tasks()
+        assert {s: t for t, members in tasks.items() for s in members} == {n: r.task for n, r in enumerate(written)}
+
+    check()
+
+
+def test_ids_as_large_as_any_vocabulary_are_kept(tmp_path: Path) -> None:
+    ids = np.array([0, 76293, 2**32 - 1])
+    write_store(tmp_path / "store", [Record(TokenSequence(ids, ids > 0), "x", "t")], MADE)
+    sequence = Store.open(tmp_path / "store", MADE)[0]
+    assert_array_equal(sequence.ids, ids)
+    assert (sequence.ids.dtype, sequence.loss.dtype) == (np.int64, np.bool_)
+
+
+def test_a_store_of_other_tokenizers_or_vocabulary_is_refused(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", [record(0, 5)], MADE)
+    with pytest.raises(DataError, match=f"made with tokenizers and vocabulary {MADE}"):
+        Store.open(tmp_path / "store", "f" * 16)
+
+
+def test_a_store_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"No config\.json"):
+        Store.open(tmp_path / "none", MADE)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_records_that_fail_midway_leave_nothing_new(tmp_path: Path, before: bool) -> None:
+    def failing() -> Iterator[Record]:
+        yield record(1, 5)
+        raise RuntimeError("the second record")
+
+    if before:
+        write_store(tmp_path / "store", [record(0, 3), record(1, 4)], MADE)
+    with pytest.raises(RuntimeError, match="the second record"):
+        write_store(tmp_path / "store", failing(), MADE)
+    assert os.listdir(tmp_path) == (["store"] if before else [])
+    assert not before or Store.open(tmp_path / "store", MADE).lengths.tolist() == [3, 4]
+
+
+def test_a_store_says_how_many_samples_it_has_and_with_which_fingerprint(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", [record(0, 3), record(1, 4)], MADE)
+    config = json.loads((tmp_path / "store" / "config.json").read_text())
+    assert config == {"fingerprint": MADE, "samples": 2}
+
+
+def test_a_loaders_batches_hold_the_packs_of_its_plan(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", [record(n, 5 + n % 7, ("name", "draw")[n % 2]) for n in range(40)], MADE)
+    store, kinds = Store.open(tmp_path / "store", MADE), np.zeros(300, np.int64)
+    loader = Loader.plan(store, {"name": 1.0, "draw": 2.0}, kinds, tokens=64, steps=6, seed=3)
+    again = Loader.plan(store, {"name": 1.0, "draw": 2.0}, kinds, tokens=64, steps=6, seed=3)
+    assert loader.packs == again.packs
+    for step, pack in enumerate(loader.packs):
+        batch = loader.batch(step)
+        assert batch.ids.tolist() == [i for s in pack for i in store[s].ids]
+        assert batch.segments.lengths == tuple(len(store[s]) for s in pack)
+        assert len(batch.ids) <= 64
