@@ -63,29 +63,29 @@ DIRECTIONS = (
         Ask("name picture", "text", 2, ("emoji",)), Ask("name picture", "text", 1, ("digits",)),
         Ask("name picture", "text", 1, ("doodles",)), Ask("describe scene", "text", 2))),
     Direction("image + question -> text", "It answers a question about a picture.", (
-        Ask("question scene", "text", 4),)),
+        Ask("question scene", "text", 3),)),
     Direction("text -> image", "It draws what it is asked for.", (
         Ask("draw picture", "image", 2, ("emoji",)), Ask("draw picture", "image", 2, ("digits", "doodles")),
         Ask("draw scene", "image", 2))),
     Direction("image editing", "It redraws a picture as it is told to.", (
-        Ask("restyle", "image", 2), Ask("edit scene", "image", 2))),
+        Ask("restyle", "image", 3), Ask("edit scene", "image", 3))),
     Direction("speech -> text", "It writes down what it hears.", (
-        Ask("transcribe", "text", 2, ("fsdd",)), Ask("transcribe", "text", 1, ("names",)),
-        Ask("transcribe", "text", 1, ("keywords",)))),
+        Ask("transcribe", "text", 2, ("fsdd",)), Ask("transcribe", "text", 2, ("names",)),
+        Ask("transcribe", "text", 2, ("keywords",)))),
     Direction("text -> speech", "It says a word in the voice that is named.", (
-        Ask("say", "speech", 3, ("fsdd",), "in the voice of"), Ask("say", "speech", 1, ("names",), "in the voice of"))),
-    Direction("speech -> speech", "It repeats what it hears in another voice.", (Ask("repeat", "speech", 4),)),
+        Ask("say", "speech", 4, ("fsdd",), "in the voice of"), Ask("say", "speech", 2, ("names",), "in the voice of"))),
+    Direction("speech -> speech", "It repeats what it hears in another voice.", (Ask("repeat", "speech", 3),)),
     Direction("image -> speech", "It says aloud what it sees.", (
-        Ask("speak picture", "speech", 2, ("digits",)), Ask("speak picture", "speech", 2, ("emoji",)))),
+        Ask("speak picture", "speech", 3, ("digits",)), Ask("speak picture", "speech", 3, ("emoji",)))),
     Direction("speech -> image", "It draws what it hears.", (
-        Ask("draw speech", "image", 2, ("fsdd",)), Ask("draw speech", "image", 2, ("names",)))),
+        Ask("draw speech", "image", 3, ("fsdd",)), Ask("draw speech", "image", 3, ("names",)))),
     Direction("frames -> text", "It watches a clip and says what happens.", (
-        Ask("motion", "text", 2), Ask("describe clip", "text", 2))),
-    Direction("text -> frames", "It films what it is asked for.", (Ask("film", "video", 4),)),
+        Ask("motion", "text", 3), Ask("describe clip", "text", 3))),
+    Direction("text -> frames", "It films what it is asked for.", (Ask("film", "video", 3),)),
     Direction("interleaved story", "It tells a story in pictures and words that take turns.",
               (Ask("story", "text,image", 2, words="Tell"),)),
     Direction("in-context examples", "It learns two made-up names from drawings, and uses them.", (
-        Ask("in context", "text", 4),)),
+        Ask("in context", "text", 3),)),
 )  # fmt: skip
 SAMPLE = Path(str(files("mio") / "assets" / "sample"))
 
@@ -130,11 +130,12 @@ class Form:
     html: str
 
 
+SOUND = '<audio controls controlslist="nodownload noplaybackrate" src="{}" aria-label="{}"></audio>'
 FORMS: Mapping[type, Form] = {
     Image: Form("picture", ".png", "image/png", encode_image, '<img src="{}" alt="{}">'),
-    Audio: Form("sound", ".wav", "audio/wav", encode_audio, '<audio controls src="{}" aria-label="{}"></audio>'),
+    Audio: Form("sound", ".wav", "audio/wav", encode_audio, SOUND),
     Video: Form("clip", ".mp4", "video/mp4", encode_video,
-                '<video controls loop muted playsinline src="{}" aria-label="{}"></video>'),
+                '<video controls autoplay loop muted playsinline src="{}" aria-label="{}"></video>'),
 }  # fmt: skip
 
 
@@ -257,11 +258,12 @@ def html_of(card: Card) -> str:
     made = _pages(answered, f"made by the model when asked: {request(card.sample)}")
     given = _pages(asked, f"given to the model, {card.sample.id.partition(':')[2]}")
     wanted = _pages(expected, f"for comparison, {request(card.sample)}")
-    about = f"{card.seconds:.2f} s · {card.sample.id.partition(':')[2]} · {card.sample.license}"
+    about = (f"{card.seconds:.2f} s", card.sample.id.partition(":")[2], card.sample.license)
+    footer = "".join(f"<span>{escape(fact)}</span>" for fact in about)
     long = max(map(len, card.pieces.values())) > 4
     blocks = _block("asked", "Asked", given) + _block("answered", "Answered", made + notes)
     blocks += _block("expected", "Reference" if card.right is None else "Expected", wanted)
-    return f'<li class="{"long card" if long else "card"}">{blocks}<footer>{escape(about)}</footer></li>'
+    return f'<li class="{"long card" if long else "card"}">{blocks}<footer>{footer}</footer></li>'
 
 
 def _measured(measures: Rows, direction: str) -> str:

@@ -68,8 +68,8 @@ class Store:
         require(config["fingerprint"], fingerprint, str(folder), "Prepare it again: mio data prepare.")
         lines = (folder / "samples.jsonl").read_text(encoding="utf-8").split("\n")
         return Store(
-            np.memmap(folder / "ids.bin", np.uint32, "r"),
-            np.memmap(folder / "loss.bin", np.uint8, "r"),
+            _mapped(folder / "ids.bin", np.uint32),
+            _mapped(folder / "loss.bin", np.uint8),
             np.load(folder / "offsets.npy", allow_pickle=False),
             [json.loads(line) for line in lines if line],
         )
@@ -89,3 +89,8 @@ class Store:
         """Task name -> numbers of its samples."""
         names = np.array([s["task"] for s in self.samples])
         return {str(n): np.flatnonzero(names == n) for n in np.unique(names)}
+
+
+def _mapped(path: Path, kind: type[Any]) -> NDArray[Any]:
+    """A file as an array; an empty one cannot be mapped."""
+    return np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)

@@ -259,7 +259,8 @@ def in_context(shelf: Shelf) -> Iterator[Sample]:
         names = [NONSENSE[i] for i in rng.choice(len(NONSENSE), 2, replace=False)]
         target = int(rng.integers(2))
         shown = [_one(kinds[k], rng) for k in (first, second)]
-        last = _one(kinds[(first, second)[target]], rng)
+        kind = kinds[(first, second)[target]]
+        last = _one([i for i in kind if i is not shown[target]] or kind, rng)  # not the same drawing again
         question: list[Part | str] = []
         for item, name in zip(shown, names, strict=True):
             question += [medium(item, "image"), f" is {name}. "]

@@ -134,7 +134,7 @@ class SpeechObjective:
         )
         by_time = distill_over_time(out.semantic.float(), target, keep)
         by_frame = 1 - F.cosine_similarity(out.semantic.float(), target, dim=-1)[keep].mean()
-        loss = 10 * wave + mel + out.quantized.loss + self.distill * (by_time + by_frame)
+        loss = wave + mel + out.quantized.loss + self.distill * (by_time + by_frame)
         parts = {"wave": wave, "mel": mel, "commit": out.quantized.loss, "time": by_time, "frame": by_frame}
         return {"loss": loss, **parts, "tokens": keep.sum().float()}
 
