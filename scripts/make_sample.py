@@ -1,6 +1,6 @@
 """Write the sample of the corpus that ships with the package: chosen by rule and hash, in the corpus's own layout.
 
-    python scripts/make_sample.py CORPUS src/mio/assets/sample
+python scripts/make_sample.py CORPUS src/mio/assets/sample
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Pick:
     def of(self, train: Sequence[Item], val: Sequence[Item]) -> list[Item]:
         seen = [i for i in train if i.source == self.source and self.keep(i) and self.keep_seen(i)]
         held = [i for i in val if i.source == self.source and self.keep(i)]
-        return spread(held, self.held, self.fields) + spread(seen, self.seen, self.fields)
+        taken = spread(held, self.held, self.fields, ())
+        return taken + spread(seen, self.seen, self.fields, taken)
 
 
 def rank(item: Item) -> tuple[str, str]:
@@ -49,9 +50,10 @@ def rank(item: Item) -> tuple[str, str]:
     return sha256(item.group.encode()).hexdigest(), item.id
 
 
-def spread(pool: Sequence[Item], count: int, fields: Sequence[str]) -> list[Item]:
-    """The first `count` by rank, always taking one whose values of `fields` have been taken least."""
-    left, used, out = sorted(pool, key=rank), Counter[tuple[str, str]](), list[Item]()
+def spread(pool: Sequence[Item], count: int, fields: Sequence[str], taken: Sequence[Item]) -> list[Item]:
+    """The first `count` by rank, always one whose values of `fields` have been taken least, in `taken` or here."""
+    left, out = sorted(pool, key=rank), list[Item]()
+    used = Counter((f, str(item.meta[f])) for f in fields for item in taken)
     while left and len(out) < count:
         best = min(left, key=lambda i: sum(used[f, str(i.meta[f])] for f in fields))
         used.update((f, str(best.meta[f])) for f in fields)

@@ -22,7 +22,7 @@ from mio.train.objectives import next_token_loss
 V = 50
 KINDS = (np.arange(V) >= 30).astype(np.int64)
 SMALL = BackboneConfig(V, 2, 32, 4, 2, 8, 48, 10_000.0, positions=64)
-lengths_of = st.lists(st.integers(1, 20), min_size=1, max_size=5)
+lengths_of = st.lists(st.integers(1, 20) | st.just(6), min_size=1, max_size=5)
 
 
 def fresh(c: BackboneConfig = SMALL, scale: float = 5.0) -> Backbone:
@@ -48,6 +48,7 @@ def logits_of(model: Backbone, ids: Tensor, lengths: Sequence[int]) -> list[Tens
 # ------------------------------------------------------------------------------------------------ packing
 
 
+@settings(max_examples=25)
 @given(lengths_of, st.data())
 @torch.inference_mode()
 def test_pack_mates_ids_change_no_bit_of_a_samples_logits(lengths: list[int], data: st.DataObject) -> None:
@@ -60,6 +61,7 @@ def test_pack_mates_ids_change_no_bit_of_a_samples_logits(lengths: list[int], da
         assert torch.equal(before[n], after[n]) == (n != changed)
 
 
+@settings(max_examples=25)
 @given(lengths_of)
 @torch.inference_mode()
 def test_a_sample_in_a_pack_has_the_logits_it_has_alone(lengths: list[int]) -> None:
@@ -85,7 +87,7 @@ def test_packed_loss_and_gradients_are_the_means_over_all_targets(lengths: list[
     each = [loss_and_gradients(model, [s]) for s in samples]
     share = [n / sum(counts) for n in counts]
     loss, gradients = loss_and_gradients(model, samples)
-    assert_close(loss, sum(w * l for w, (l, _) in zip(share, each, strict=True)), atol=1e-6, rtol=1e-6)
+    assert_close(loss, sum(w * alone for w, (alone, _) in zip(share, each, strict=True)), atol=1e-6, rtol=1e-6)
     expected = [sum(w * g[i] for w, (_, g) in zip(share, each, strict=True)) for i in range(len(gradients))]
     assert_close(gradients, expected, atol=1e-6, rtol=1e-5)
 
@@ -115,6 +117,7 @@ def test_the_mean_of_each_kind_is_logged_and_they_add_up() -> None:
 def test_targets_are_the_trained_next_ids_of_their_own_sample(lengths: list[int], seed: int) -> None:
     samples = samples_of(lengths, seed)
     batch = collate(samples, KINDS)
+    samples.sort(key=len)  # so that samples of one length attend as one
     expected = [int(s.ids[t + 1]) for s in samples for t in range(len(s) - 1) if s.loss[t + 1]]
     assert batch.targets.tolist() == expected
     assert batch.kinds.tolist() == KINDS[expected].tolist()

@@ -16,8 +16,19 @@ from torch import nn
 from torch.testing import assert_close
 
 from mio import checkpoint
-from mio.checkpoint import commit, compact, fingerprint, load_state, load_tensors, read_json, recover, save_module
-from mio.checkpoint import require, verify, write_json
+from mio.checkpoint import (
+    commit,
+    compact,
+    fingerprint,
+    load_state,
+    load_tensors,
+    read_json,
+    recover,
+    require,
+    save_module,
+    verify,
+    write_json,
+)
 from mio.types import DataError, MissingError, ResourceError
 
 
@@ -146,7 +157,9 @@ def test_load_tensors_inverts_save_module(tmp_path: Path) -> None:
     state = {"a": torch.randn(3, 2).T, "b": torch.arange(4), "c": torch.randn(2).bfloat16()}
     save_module(tmp_path, {"width": 3}, state)
     assert read_json(tmp_path / "config.json") == {"width": 3}
-    assert_close(load_tensors(tmp_path / "model.safetensors"), {k: v.contiguous() for k, v in state.items()}, rtol=0, atol=0)
+    assert_close(
+        load_tensors(tmp_path / "model.safetensors"), {k: v.contiguous() for k, v in state.items()}, rtol=0, atol=0
+    )
 
 
 def test_compact_rounds_weights_but_neither_codebooks_nor_integers() -> None:

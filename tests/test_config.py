@@ -170,7 +170,7 @@ def test_a_file_that_holds_no_configuration_is_refused(tmp_path: Path, text: byt
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MioError, match="Cannot read none.yaml"):
+    with pytest.raises(MioError, match=r"Cannot read none\.yaml"):
         load_yaml(Outer, tmp_path / "none.yaml")
 
 

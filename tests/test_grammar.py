@@ -67,11 +67,14 @@ def walk(grammar: Grammar, seed: int) -> list[int]:
 @pytest.mark.parametrize("books", [1, 2, 3])
 @pytest.mark.parametrize("most", [1, 2, 3])
 @pytest.mark.parametrize("fixed", [True, False])
-def test_a_span_is_allowed_if_and_only_if_it_follows_its_layout(layout: Layout, books: int, most: int, fixed: bool) -> None:
+def test_a_span_is_allowed_if_and_only_if_it_follows_its_layout(
+    layout: Layout, books: int, most: int, fixed: bool
+) -> None:
     rule = SpanRule("x", BEGIN, END, np.arange(books)[:, None], layout, most if fixed else 0)
     limits = Limits(100, {"x": (1, 1)}, steps=most, text=False)
     expected = {
-        (BEGIN, *order(layout, books, steps)[0].tolist(), END, STOP) for steps in ([most] if fixed else range(1, most + 1))
+        (BEGIN, *order(layout, books, steps)[0].tolist(), END, STOP)
+        for steps in ([most] if fixed else range(1, most + 1))
     }
     assert language(Grammar([rule], NO_TEXT, STOP, limits)) == expected
 

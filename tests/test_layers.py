@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,10 +12,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from mio.layers import Block, RMSNorm, Segments, SelfAttention, apply_rope, attend, dense_attention, rope
-from mio.layers import segment_attention
+from mio.layers import (
+    Block,
+    RMSNorm,
+    Segments,
+    SelfAttention,
+    apply_rope,
+    attend,
+    dense_attention,
+    look_alike,
+    rope,
+    segment_attention,
+)
 
-lengths_of = st.lists(st.integers(1, 40), min_size=1, max_size=6).map(tuple)
+lengths_of = st.lists(st.integers(1, 40) | st.sampled_from([7, 8]), min_size=1, max_size=6).map(tuple)
 
 
 def leaves(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -46,24 +58,19 @@ def test_attend_reads_a_longer_context() -> None:
     assert_close(attend(q, k, v), F.scaled_dot_product_attention(q, k, v), atol=1e-5, rtol=1e-5)
 
 
-@given(lengths_of, st.sampled_from([1, 2, 4]), st.sampled_from([1, 16]))
-def test_segment_attention_is_dense_attention(lengths: tuple[int, ...], kv_heads: int, multiple: int) -> None:
-    n, segments = sum(lengths), Segments.of(lengths, multiple)
+@given(lengths_of, st.booleans(), st.sampled_from([1, 2, 4]))
+def test_segment_attention_is_dense_attention(lengths: tuple[int, ...], ordered: bool, kv_heads: int) -> None:
+    n, segments = sum(lengths), Segments.of(sorted(lengths) if ordered else lengths)
     qkv = leaves((n, 4, 8), (n, kv_heads, 8), (n, kv_heads, 8))
     got = with_gradients(segment_attention(*qkv, segments), qkv)
     assert_close(got, with_gradients(dense_attention(*qkv, segments), qkv), atol=1e-5, rtol=1e-5)
 
 
-@given(lengths_of, st.sampled_from([1, 16]))
-def test_segments_hold_every_position_once(lengths: tuple[int, ...], multiple: int) -> None:
-    groups = Segments.of(lengths, multiple).groups
-    held = torch.cat([(index if valid is None else index[valid]).flatten() for index, valid in groups])
-    assert held.sort().values.tolist() == list(range(sum(lengths)))
-
-
-def test_samples_of_like_length_attend_as_one_batch() -> None:
-    groups = Segments.of((33, 40, 48, 20, 600, 601)).groups
-    assert sorted(tuple(index.shape) for index, _ in groups) == [(1, 20), (1, 600), (1, 601), (3, 48)]
+@given(lengths_of)
+def test_runs_spell_out_the_lengths(lengths: tuple[int, ...]) -> None:
+    runs = Segments.of(lengths).runs
+    assert tuple(length for count, length in runs for _ in range(count)) == lengths
+    assert all(a[1] != b[1] for a, b in pairwise(runs))
 
 
 def test_no_gradient_flows_between_samples() -> None:
@@ -136,3 +143,10 @@ def test_a_block_is_torchs_pre_norm_encoder_layer() -> None:
         state = {k.replace(ours, name): v for k, v in state.items()}
     theirs.load_state_dict(state)
     assert_close(block(x), theirs(x), atol=1e-5, rtol=1e-5)
+
+
+def test_attention_starts_by_taking_over_what_its_likes_hold() -> None:
+    query, key, value, out = (torch.randn(8, 8) for _ in range(4))
+    look_alike(query, key, value, out)
+    assert_close(query.T @ key, torch.eye(8), atol=1e-5, rtol=0)  # scores are products of the tokens themselves
+    assert_close(out @ value, torch.eye(8), atol=1e-5, rtol=0)

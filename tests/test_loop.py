@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +183,7 @@ def test_the_rate_warms_up_linearly_and_falls_by_half_a_cosine(step: int, expect
 def test_the_rate_never_rises_after_warm_up_and_ends_near_its_floor() -> None:
     rates = [rate(Optim(3e-4), step, 1000) for step in range(1000)]
     assert max(rates) == rates[30] == rates[29] == 3e-4
-    assert all(a >= b for a, b in zip(rates[29:], rates[30:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[29:]))
     assert rates[-1] == pytest.approx(0.05 * 3e-4, rel=1e-3)
 
 

@@ -122,7 +122,7 @@ def test_the_ema_step_by_hand() -> None:
     codebook.cluster_size.fill_(4)
     codebook.embed.copy_(torch.tensor([[0.0], [10.0]]))
     codebook.embed_avg.copy_(torch.tensor([[0.0], [40.0]]))
-    rows, codes = codebook(torch.tensor([[[1.0], [3.0], [9.0]]]))
+    _, codes = codebook(torch.tensor([[[1.0], [3.0], [9.0]]]))
     assert codes.tolist() == [[0, 0, 1]]
     assert_close(codebook.cluster_size, torch.tensor([3.98, 3.97]))  # 0.99 * 4 + 0.01 * (2, 1)
     assert_close(codebook.embed_avg, torch.tensor([[0.04], [39.69]]))  # 0.99 * (0, 40) + 0.01 * (4, 9)
@@ -196,9 +196,16 @@ def test_some_levels_alone_are_encoded_and_decoded() -> None:
 
 @pytest.mark.parametrize(
     ("codes", "usage", "perplexity", "dead"),
-    [([0, 1, 2, 3], 1.0, 4.0, 0), ([0, 0, 0, 0], 0.25, 1.0, 3), ([0, 0, 1, 1], 0.5, 2.0, 2), ([0, 0, 0, 1], 0.5, 1.7547654, 2)],
+    [
+        ([0, 1, 2, 3], 1.0, 4.0, 0),
+        ([0, 0, 0, 0], 0.25, 1.0, 3),
+        ([0, 0, 1, 1], 0.5, 2.0, 2),
+        ([0, 0, 0, 1], 0.5, 1.7547654, 2),
+    ],
 )
-def test_health_counts_used_codes_and_their_perplexity(codes: list[int], usage: float, perplexity: float, dead: int) -> None:
+def test_health_counts_used_codes_and_their_perplexity(
+    codes: list[int], usage: float, perplexity: float, dead: int
+) -> None:
     got = health(np.array([codes]), 4)
     assert (got.usage, got.dead) == (usage, dead)
     assert got.perplexity == pytest.approx(perplexity)

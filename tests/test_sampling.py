@@ -33,7 +33,15 @@ def test_greedy_is_the_best_allowed_id(logits: Tensor, allowed: Tensor) -> None:
     assert logits[best] == logits[allowed].max()
 
 
-@given(logits, allowed, st.just(0.0) | st.floats(1e-6, 3), st.floats(0, 1), st.integers(0, 12), st.floats(0.5, 2), st.integers(0, 99))
+@given(
+    logits,
+    allowed,
+    st.just(0.0) | st.floats(1e-6, 3),
+    st.floats(0, 1),
+    st.integers(0, 12),
+    st.floats(0.5, 2),
+    st.integers(0, 99),
+)
 def test_only_allowed_ids_are_chosen(
     logits: Tensor, allowed: Tensor, temperature: float, top_p: float, top_k: int, penalty: float, seed: int
 ) -> None:
@@ -43,7 +51,15 @@ def test_only_allowed_ids_are_chosen(
 
 @pytest.mark.parametrize(
     ("top_p", "expected"),
-    [(0.0, {1}), (0.39, {1}), (0.41, {1, 3}), (0.69, {1, 3}), (0.71, {1, 3, 4}), (0.96, {0, 1, 2, 3, 4}), (1.0, {0, 1, 2, 3, 4})],
+    [
+        (0.0, {1}),
+        (0.39, {1}),
+        (0.41, {1, 3}),
+        (0.69, {1, 3}),
+        (0.71, {1, 3, 4}),
+        (0.96, {0, 1, 2, 3, 4}),
+        (1.0, {0, 1, 2, 3, 4}),
+    ],
 )
 def test_top_p_keeps_the_smallest_set_that_holds_p(top_p: float, expected: set[int]) -> None:
     assert set(draw(LOGITS, Sampling(top_p=top_p))) == expected

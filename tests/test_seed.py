@@ -110,7 +110,9 @@ def test_decoding_the_codes_is_decoding_what_was_quantized(network: SeedNetwork)
 
 
 def test_normalising_uses_clips_mean_and_deviation() -> None:
-    black, white = normalise(torch.tensor([0, 255], dtype=torch.uint8).expand(1, 3, 1, 2).permute(3, 2, 0, 1).expand(2, 1, 1, 3))
+    black, white = normalise(
+        torch.tensor([0, 255], dtype=torch.uint8).expand(1, 3, 1, 2).permute(3, 2, 0, 1).expand(2, 1, 1, 3)
+    )
     assert_allclose(black[:, 0, 0], -np.array(MEAN) / np.array(STD), rtol=1e-5)
     assert_allclose(white[:, 0, 0], (1 - np.array(MEAN)) / np.array(STD), rtol=1e-5)
 
@@ -161,7 +163,9 @@ def test_without_a_pixel_decoder_decoding_is_refused(network: SeedNetwork) -> No
     "change",
     [lambda n: n.quantize.embedding.weight[3, 1].add_(1e-3), lambda n: n.visual_encoder.cls_token[0, 0, 0].add_(1e-3)],
 )
-def test_the_fingerprint_changes_with_the_weights(network: SeedNetwork, change: Callable[[SeedNetwork], Tensor]) -> None:
+def test_the_fingerprint_changes_with_the_weights(
+    network: SeedNetwork, change: Callable[[SeedNetwork], Tensor]
+) -> None:
     tokenizer = SeedTokenizer(network, ROW)
     before = tokenizer.fingerprint()
     assert tokenizer.fingerprint() == before

@@ -84,7 +84,9 @@ def test_the_order_of_three_codebooks_and_four_steps(layout: Layout, expected: s
 
 def part_of(row: Modality) -> st.SearchStrategy[Encoded]:
     steps = st.just(row.steps) if row.steps else st.integers(1, 4)
-    books = st.sampled_from([1, row.codebooks] if "content" in (row.input_layout, row.output_layout) else [row.codebooks])
+    books = st.sampled_from(
+        [1, row.codebooks] if "content" in (row.input_layout, row.output_layout) else [row.codebooks]
+    )
     seeds = st.integers(0, 2**32 - 1)
     return st.builds(
         lambda k, t, s: Encoded(row.name, np.random.default_rng(s).integers(0, row.codebook_size, (1, k, t))),
@@ -116,7 +118,9 @@ def test_parse_inverts_render_of_any_document(
 
     @given(st.lists(parts, max_size=6), st.frozensets(st.integers(0, 5)))
     def check(parts: list[Text | Encoded], inputs: frozenset[int]) -> None:
-        seen = [Encoded(p.modality, p.codes[:, :1]) if layout == "content" and isinstance(p, Encoded) else p for p in parts]
+        seen = [
+            Encoded(p.modality, p.codes[:, :1]) if layout == "content" and isinstance(p, Encoded) else p for p in parts
+        ]
         sequence = render(Document(tuple(parts), inputs), vocab, text.encode, CHATML)
         parsed = parse(sequence.ids, vocab, text.decode)
         assert as_list(parsed.parts) == as_list(tuple(seen))
@@ -224,7 +228,9 @@ def test_an_unknown_mode_is_refused(vocab: Vocabulary, text: TextTokenizer) -> N
 def test_the_pretraining_templates_are_the_papers(
     vocab: Vocabulary, text: TextTokenizer, name: str, expected: str
 ) -> None:
-    medium = {"image": IMAGE, "video": CLIP, "speech": SPEECH}[next(m for m in ("image", "video", "speech") if m in name)]
+    medium = {"image": IMAGE, "video": CLIP, "speech": SPEECH}[
+        next(m for m in ("image", "video", "speech") if m in name)
+    ]
     slots = (Text("a fox"), medium) if name.startswith("text") else (medium, Text("a fox"))
     parts = fill(PRETRAIN[name], *slots)
     inputs = frozenset(i for i, p in enumerate(parts) if p is medium and not name.startswith("text"))

@@ -14,7 +14,15 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.testing import assert_close
 
-from mio.tokenizers.speech import SpeechConfig, SpeechNetwork, SpeechTokenizer, _Conv, _ConvTranspose, _reflect, resample
+from mio.tokenizers.speech import (
+    SpeechConfig,
+    SpeechNetwork,
+    SpeechTokenizer,
+    _Conv,
+    _ConvTranspose,
+    _reflect,
+    resample,
+)
 from mio.types import Audio, Modality, Tokenizer
 
 GOLDEN = "b0fe1a5a430c86ee4433cfb3f8bd6508c0dba5b671df0eba7c774b65b22eed0b"

@@ -49,7 +49,7 @@ def test_lone_surrogates_become_replacement_characters(text: TextTokenizer, stri
 
 
 def test_ten_thousand_hostile_texts_stay_text(text: TextTokenizer, vocab: Vocabulary) -> None:
-    specials = [t for t in vocab.tokens[vocab.text_size :]]
+    specials = list(vocab.tokens[vocab.text_size :])
     pieces = [d for token in specials for d in disguises(token)] + list(HOSTILE) * 20
     rng = np.random.default_rng(0)
     worst, every = 0, set()

@@ -135,7 +135,7 @@ def test_a_code_outside_the_codebooks_is_refused(vocab: Vocabulary, name: str, l
 
 
 def test_an_unknown_modality_is_refused_with_the_nearest(vocab: Vocabulary) -> None:
-    with pytest.raises(MioError, match="No modality 'imgae'. Did you mean 'image'?"):
+    with pytest.raises(MioError, match=r"No modality 'imgae'\. Did you mean 'image'\?"):
         vocab.row("imgae")
 
 

@@ -47,31 +47,22 @@ class Ask:
 
 @dataclass(frozen=True)
 class Direction:
-    """`title`: as the evaluation names it."""
-
-    title: str
+    title: str  # as the evaluation names it
     about: str
     asks: tuple[Ask, ...]
-
-    @property
-    def shown(self) -> str:
-        return self.title.replace("->", "→")
 
 
 DIRECTIONS = (
     Direction("image -> text", "It sees a picture and says what it shows.", (
-        Ask("name picture", "text", 2, ("emoji",)), Ask("name picture", "text", 1, ("digits",)),
-        Ask("name picture", "text", 1, ("doodles",)), Ask("describe scene", "text", 2))),
-    Direction("image + question -> text", "It answers a question about a picture.", (
-        Ask("question scene", "text", 3),)),
+        Ask("name picture", "text", 2, ("emoji",)), Ask("name picture", "text", 2, ("digits", "doodles")),
+        Ask("describe scene", "text", 2))),
+    Direction("image + question -> text", "It answers a question.", (Ask("question scene", "text", 3),)),
     Direction("text -> image", "It draws what it is asked for.", (
         Ask("draw picture", "image", 2, ("emoji",)), Ask("draw picture", "image", 2, ("digits", "doodles")),
         Ask("draw scene", "image", 2))),
-    Direction("image editing", "It redraws a picture as it is told to.", (
-        Ask("restyle", "image", 3), Ask("edit scene", "image", 3))),
+    Direction("image editing", "It redraws as told.", (Ask("restyle", "image", 3), Ask("edit scene", "image", 3))),
     Direction("speech -> text", "It writes down what it hears.", (
-        Ask("transcribe", "text", 2, ("fsdd",)), Ask("transcribe", "text", 2, ("names",)),
-        Ask("transcribe", "text", 2, ("keywords",)))),
+        Ask("transcribe", "text", 3, ("fsdd",)), Ask("transcribe", "text", 3, ("names", "keywords")))),
     Direction("text -> speech", "It says a word in the voice that is named.", (
         Ask("say", "speech", 4, ("fsdd",), "in the voice of"), Ask("say", "speech", 2, ("names",), "in the voice of"))),
     Direction("speech -> speech", "It repeats what it hears in another voice.", (Ask("repeat", "speech", 3),)),
@@ -82,18 +73,16 @@ DIRECTIONS = (
     Direction("frames -> text", "It watches a clip and says what happens.", (
         Ask("motion", "text", 3), Ask("describe clip", "text", 3))),
     Direction("text -> frames", "It films what it is asked for.", (Ask("film", "video", 3),)),
-    Direction("interleaved story", "It tells a story in pictures and words that take turns.",
-              (Ask("story", "text,image", 2, words="Tell"),)),
-    Direction("in-context examples", "It learns two made-up names from drawings, and uses them.", (
-        Ask("in context", "text", 3),)),
+    Direction("interleaved story", "It tells in pictures and words.", (Ask("story", "text,image", 2, (), "Tell"),)),
+    Direction("in-context examples", "It learns names from drawings, and uses them.", (Ask("in context", "text", 3),)),
 )  # fmt: skip
-SAMPLE = Path(str(files("mio") / "assets" / "sample"))
+ASSETS = Path(str(files("mio") / "assets"))
 
 
 def shelf_of_sample(folder: Path) -> tuple[Shelf, set[str]]:
     """The sample's items with some edits drawn into `folder`, and the ids of those that no training has seen."""
-    rule = read_json(SAMPLE / "split.json")
-    train, val = split(read_corpus(SAMPLE), rule["held_out"], rule["seed"])
+    rule, items = read_json(ASSETS / "sample" / "split.json"), read_corpus(ASSETS / "sample")
+    train, val = split(items, rule["held_out"], rule["seed"])
     maker = SceneMaker.of(train, rule["held_out"]["scenes"], rule["seed"]).fresh(1)
     edits = [_stored(item, folder) for item in maker.edit_items(12)]
     return Shelf.of([*train, *val, *edits]), {i.id for i in [*val, *edits]}
@@ -101,9 +90,9 @@ def shelf_of_sample(folder: Path) -> tuple[Shelf, set[str]]:
 
 def _stored(item: Item, folder: Path) -> Item:
     """The item with its pictures in files, which is how tasks want them."""
-    stem, pictures = item.id.replace("/", "-"), [p for p in item.parts if isinstance(p, Image)]
-    paths = [write_media(picture, folder / f"{stem}-{number}") for number, picture in enumerate(pictures)]
-    return replace(item, parts=tuple(MediaFile(path, "image") for path in paths))
+    stems = [folder / f"{item.id.replace('/', '-')}-{number}" for number in range(len(item.parts))]
+    pairs = [(part, stem) for part, stem in zip(item.parts, stems, strict=True) if isinstance(part, Image)]
+    return replace(item, parts=tuple(MediaFile(write_media(part, stem), "image") for part, stem in pairs))
 
 
 def chosen(ask: Ask, shelf: Shelf, unseen: set[str]) -> list[Sample]:
@@ -131,12 +120,12 @@ class Form:
 
 
 SOUND = '<audio controls controlslist="nodownload noplaybackrate" src="{}" aria-label="{}"></audio>'
+CLIP = '<video controls autoplay loop muted playsinline src="{}" aria-label="{}"></video>'
 FORMS: Mapping[type, Form] = {
     Image: Form("picture", ".png", "image/png", encode_image, '<img src="{}" alt="{}">'),
     Audio: Form("sound", ".wav", "audio/wav", encode_audio, SOUND),
-    Video: Form("clip", ".mp4", "video/mp4", encode_video,
-                '<video controls autoplay loop muted playsinline src="{}" aria-label="{}"></video>'),
-}  # fmt: skip
+    Video: Form("clip", ".mp4", "video/mp4", encode_video, CLIP),
+}
 
 
 @dataclass(frozen=True)
@@ -177,10 +166,8 @@ class Card:
         """What was asked, answered and expected."""
         *question, answer = self.turns.messages
         asked, made = [p for m in question for p in m.parts], self.reply.parts if self.reply else ()
-        roles, stem = (
-            {"asked": asked, "answered": made, "expected": answer.parts},
-            f"{slug(self.direction)}-{self.number}",
-        )
+        roles: dict[str, Sequence[Part]] = {"asked": asked, "answered": made, "expected": answer.parts}
+        stem = f"{slug(self.direction)}-{self.number}"
         return {role: [Piece.of(p, f"{stem}-{role}-{n}") for n, p in enumerate(roles[role], 1)] for role in roles}
 
     @property
@@ -200,6 +187,10 @@ class Card:
 
 def slug(title: str) -> str:
     return "-".join(re.findall(r"\w+", title))
+
+
+def _arrow(title: str) -> str:
+    return escape(title.replace("->", "→"))
 
 
 def opened(direction: Direction, number: int, ask: Ask, sample: Sample) -> Card:
@@ -247,41 +238,36 @@ def _pages(pieces: Sequence[Piece], alt: str) -> str:
     return "".join(f'<div class="page">{page}</div>' for page in pages if page)
 
 
-def _block(name: str, title: str, body: str) -> str:
-    return f'<div class="{name}"><h3>{title}</h3><div class="pages">{body}</div></div>'
-
-
 def html_of(card: Card) -> str:
-    faults = card.reply.faults if card.reply else (card.error,)
-    asked, answered, expected = card.pieces["asked"], card.pieces["answered"], card.pieces["expected"]
-    notes = "".join(f'<p class="fault">{escape(f)}</p>' for f in faults) + VERDICT[card.right]
-    made = _pages(answered, f"made by the model when asked: {request(card.sample)}")
-    given = _pages(asked, f"given to the model, {card.sample.id.partition(':')[2]}")
-    wanted = _pages(expected, f"for comparison, {request(card.sample)}")
-    about = (f"{card.seconds:.2f} s", card.sample.id.partition(":")[2], card.sample.license)
-    footer = "".join(f"<span>{escape(fact)}</span>" for fact in about)
-    long = max(map(len, card.pieces.values())) > 4
-    blocks = _block("asked", "Asked", given) + _block("answered", "Answered", made + notes)
-    blocks += _block("expected", "Reference" if card.right is None else "Expected", wanted)
-    return f'<li class="{"long card" if long else "card"}">{blocks}<footer>{footer}</footer></li>'
+    id, faults = card.sample.id.partition(":")[2], card.reply.faults if card.reply else (card.error,)
+    made = _pages(card.pieces["answered"], f"made by the model when asked: {request(card.sample)}")
+    made += "".join(f'<p class="fault">{escape(fault)}</p>' for fault in faults) + VERDICT[card.right]
+    blocks = (
+        ("asked", "Asked", _pages(card.pieces["asked"], f"given to the model, {id}")),
+        ("answered", "Answered", made),
+        ("expected", "Reference", _pages(card.pieces["expected"], "to compare with")),
+    )
+    body = "".join(f'<div class="{c}"><h3>{h}</h3><div class="pages">{pages}</div></div>' for c, h, pages in blocks)
+    facts = "".join(f"<span>{escape(f)}</span>" for f in (f"{card.seconds:.2f} s", id, card.sample.license))
+    size = "long card" if max(map(len, card.pieces.values())) > 4 else "card"
+    return f'<li class="{size}">{body}<footer>{facts}</footer></li>'
 
 
 def _measured(measures: Rows, direction: str) -> str:
     """The numbers of one direction, as a list."""
-    rows = [row for row in measures if row["direction"] == direction]
-    items = (
+    items = "".join(
         f"<li><b>{row['value']:.0%}</b> <span>{escape(str(row['what']))} <small>{row['right']} of {row['count']}, 95 %"
         f" interval {row['low']:.0%} to {row['high']:.0%}, split: {escape(str(row['split']))}</small></span></li>"
-        for row in rows
+        for row in measures
+        if row["direction"] == direction
     )
-    return f'<ul class="measured">{"".join(items)}</ul>' if rows else ""
+    return f'<ul class="measured">{items}</ul>' if items else ""
 
 
 def _section(direction: Direction, cards: Sequence[Card], measures: Rows) -> str:
-    title, measured = direction.title, _measured(measures, direction.title)
-    head = f"<h2>{escape(direction.shown)}</h2><p>{escape(direction.about)}</p>{measured}"
-    body = "".join(html_of(card) for card in cards if card.direction == title)
-    return f'<section id="{slug(title)}">{head}<ul class="cards">{body}</ul></section>'
+    head = f"<h2>{_arrow(direction.title)}</h2><p>{escape(direction.about)}</p>{_measured(measures, direction.title)}"
+    body = "".join(html_of(card) for card in cards if card.direction == direction.title)
+    return f'<section id="{slug(direction.title)}">{head}<ul class="cards">{body}</ul></section>'
 
 
 def _credits(credits: Mapping[str, Any]) -> str:
@@ -292,14 +278,13 @@ def _credits(credits: Mapping[str, Any]) -> str:
 
 
 def page(facts: Mapping[str, str], cards: Sequence[Card], measures: Rows) -> str:
-    """The whole page."""
-    return Template((files("mio") / "assets" / "gallery.html").read_text(encoding="utf-8")).substitute(
+    return Template((ASSETS / "gallery.html").read_text(encoding="utf-8")).substitute(
         model=escape(facts["model"]),
         facts="".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items()),
-        links="".join(f'<li><a href="#{slug(d.title)}">{escape(d.shown)}</a></li>' for d in DIRECTIONS),
+        links="".join(f'<li><a href="#{slug(d.title)}">{_arrow(d.title)}</a></li>' for d in DIRECTIONS),
         sections="".join(_section(d, cards, measures) for d in DIRECTIONS),
         judges=_measured(measures, "judge") or "<p>This model comes without measurements.</p>",
-        credits=_credits(read_json(SAMPLE / "credits.json")),
+        credits=_credits(read_json(ASSETS / "sample" / "credits.json")),
     )
 
 
@@ -311,7 +296,7 @@ def run(out: Path, model: Path | None = None, small: bool = False) -> Path:
     Raises:
         MioError: the model cannot be loaded.
     """
-    folder = model or Path(str(files("mio") / "assets" / "tiny"))
+    folder = model or ASSETS / "tiny"
     speaker, cards, start = load(folder), list[Card](), time.perf_counter()
     with TemporaryDirectory() as drawn:
         shelf, unseen = shelf_of_sample(Path(drawn))
@@ -325,11 +310,11 @@ def run(out: Path, model: Path | None = None, small: bool = False) -> Path:
 
 
 def facts_of(model: Model, cards: Sequence[Card], seconds: float) -> dict[str, str]:
-    weights = sum(p.numel() for p in model.backbone.parameters())
+    size, window = sum(p.numel() for p in model.backbone.parameters()), model.config.backbone.positions
     return {
         "model": model.config.name,
         "speaks": ", ".join(model.modalities),
-        "language model": f"{weights / 1e6:.1f} million weights, window of {model.config.backbone.positions} ids",
+        "language model": f"{size / 1e6:.1f} million weights, window of {window} ids",
         "vocabulary": f"{len(model.processor.vocab)} ids, fingerprint {model.config.fingerprint}",
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores",
         "memory": f"{_peak() / 2**20:.0f} MB at most",
@@ -351,7 +336,8 @@ def _write(out: Path, facts: Mapping[str, str], cards: Sequence[Card], html: str
     (out / "media").mkdir(parents=True, exist_ok=True)
     for piece in (p for c in cards for pieces in c.pieces.values() for p in pieces if p.form):
         _put(out / piece.file, piece.data)
-    report = {**facts, "items": [c.report() for c in cards]}
+    totals = {"answers": len(cards), "failed": sum(bool(c.error) for c in cards), "rss": _peak()}
+    report = {**facts, "totals": totals, "items": [c.report() for c in cards]}
     _put(out / "report.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
     return _put(out / "index.html", html.encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,30 +42,18 @@ def apply_rope(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Segments:
-    """How a packed row of N tokens splits into samples, grouped so that samples of like length attend as one batch.
+    """How N packed tokens split into samples: `runs` of (count, length), neighbours of one length counted together.
 
-    Each group is (index, valid): `index` (B, L) holds token positions with padding on the right (any position),
-    `valid` (B, L) is None when nothing is padded.
+    Samples of equal length side by side attend as one batch without any copy, so packs are best sorted by length.
     """
 
     lengths: tuple[int, ...]
-    groups: tuple[tuple[Tensor, Tensor | None], ...]
+    runs: tuple[tuple[int, int], ...]
 
     @staticmethod
-    def of(lengths: tuple[int, ...], multiple: int = 16, device: str = "cpu") -> Segments:
-        starts = [0, *itertools.accumulate(lengths)]
-        by_size: dict[int, list[int]] = {}
-        for number, length in enumerate(lengths):
-            by_size.setdefault(-(-length // multiple) * multiple if length < 512 else length, []).append(number)
-        groups = []
-        for numbers in by_size.values():
-            width = max(lengths[n] for n in numbers)
-            steps = torch.arange(width, device=device)
-            sizes = torch.tensor([lengths[n] for n in numbers], device=device)[:, None]
-            valid = steps < sizes
-            index = torch.tensor([starts[n] for n in numbers], device=device)[:, None] + steps.minimum(sizes - 1)
-            groups.append((index, None if bool(valid.all()) else valid))
-        return Segments(tuple(lengths), tuple(groups))
+    def of(lengths: Sequence[int]) -> Segments:
+        runs = ((len(list(same)), length) for length, same in itertools.groupby(lengths))
+        return Segments(tuple(lengths), tuple(runs))
 
 
 @dataclass(frozen=True)
@@ -84,24 +73,19 @@ def segment_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Te
     """Causal attention inside each sample of a pack and nowhere else.
 
     q (N, H, Dh), k and v (N, Hkv, Dh) -> (N, H, Dh). Cost grows with the sum of squared sample lengths.
-    Right padding inside a group cannot be seen by earlier positions, so the result is exact.
     """
-    if k.shape[1] != q.shape[1]:
-        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
-    if len(segments.lengths) == 1:
-        return _causal(q[None], k[None], v[None])[0]
-    out = torch.empty_like(q)
-    for index, valid in segments.groups:
-        part = _causal(q[index], k[index], v[index])  # (B, L, H, Dh)
-        if valid is not None:
-            index, part = index[valid], part[valid]
-        out = out.index_put((index,), part)
-    return out
+    sizes = [count * length for count, length in segments.runs]
+    spans = zip(*(_repeated(t, q.shape[1]).split(sizes) for t in (q, k, v)), strict=True)  # one copy back for all
+    parts = []
+    for (count, length), span in zip(segments.runs, spans, strict=True):
+        mine = [t.unflatten(0, (count, length)).transpose(1, 2) for t in span]
+        parts.append(attend(mine[0], mine[1], mine[2], causal=True).transpose(1, 2).flatten(0, 1))
+    return torch.cat(parts)
 
 
-def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """(B, L, H, Dh) three times -> (B, L, H, Dh)."""
-    return attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), causal=True).transpose(1, 2)
+def _repeated(x: Tensor, heads: int) -> Tensor:
+    """Keys or values (N, Hkv, Dh) once for every query head: (N, heads, Dh)."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
@@ -124,8 +108,7 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tens
         torch.arange(len(segments.lengths), device=q.device), torch.tensor(segments.lengths, device=q.device)
     )
     mask = (sample[:, None] == sample[None]).tril()
-    if k.shape[1] != q.shape[1]:
-        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    k, v = (_repeated(t, q.shape[1]) for t in (k, v))
     q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)[0].transpose(0, 1)
 
@@ -216,4 +199,5 @@ def look_alike_blocks(blocks: nn.ModuleList) -> None:
     """`look_alike` for the self-attention of ViT blocks."""
     for block in blocks:
         attention: SelfAttention = block.attn  # type: ignore[assignment]
-        look_alike(*attention.qkv.weight.chunk(3), attention.proj.weight)
+        query, key, value = attention.qkv.weight.chunk(3)
+        look_alike(query, key, value, attention.proj.weight)

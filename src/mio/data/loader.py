@@ -36,7 +36,8 @@ class Loader:
 
 
 def collate(sequences: Sequence[TokenSequence], kinds: NDArray[np.int64]) -> Batch:
-    """Lay samples end to end; the target of a position is the next id of its own sample."""
+    """Lay samples end to end, by length; the target of a position is the next id of its own sample."""
+    sequences = sorted(sequences, key=len)
     ids = np.concatenate([s.ids for s in sequences])
     trained = np.concatenate([s.loss for s in sequences])
     lengths = tuple(len(s.ids) for s in sequences)

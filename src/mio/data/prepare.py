@@ -145,7 +145,7 @@ class SceneMaker:
             if number % kinds:
                 after, order = replace(scene, background=colour), f"Make the background {colour}."
             else:
-                after, order = replace(scene, subject=name), f"Replace the {scene.subject} with a {name}."
+                after, order = replace(scene, subject=name), f"Replace the {scene.subject} with {a(name)}."
             if after != scene and self._allowed(after):
                 meta = {"instruction": order, "caption": after.caption}
                 pictures = (self.draw(scene, number), self.draw(after, number))

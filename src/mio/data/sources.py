@@ -49,6 +49,8 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
             record = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
             raise DataError("This line is not a JSON object.", at=f"{path}:{number}") from error
+        if not isinstance(record, dict):
+            raise DataError("This line is not a JSON object.", at=f"{path}:{number}")
         yield record
 
 
