@@ -1,6 +1,6 @@
 """Put a finished run's model into the package: weights, report, model card.
 
-    python scripts/ship.py runs/tiny src/mio/assets/tiny
+python scripts/ship.py runs/tiny src/mio/assets/tiny
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def main() -> None:
     def write(staging: Path) -> None:
         shutil.copytree(model, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         write_json(staging / "report.json", rows)
-        (staging / "README.md").write_text(card(recipe, parameters(model), rows, run / "metrics.jsonl"), encoding="utf-8")
+        (staging / "README.md").write_text(
+            card(recipe, parameters(model), rows, run / "metrics.jsonl"), encoding="utf-8"
+        )
 
     commit(arguments.to, write)
     size = sum(p.stat().st_size for p in arguments.to.rglob("*") if p.is_file())

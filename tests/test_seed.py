@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from mio.models.decoders import PixelDecoder, PixelDecoderConfig
-from mio.tokenizers.seed import MEAN, STD, Decoded, SeedConfig, SeedNetwork, SeedTokenizer, normalise
+from mio.tokenizers.seed import MEAN, STD, Decoded, SeedConfig, SeedNetwork, SeedTokenizer, normalise, start_from_places
 from mio.types import Image, Modality, Tokenizer
 
 GOLDEN = "4a2774f8ff06ac713dd4c36999558843d9c9ea5978aec5e1b2bf82473f5f9838"
@@ -107,6 +108,14 @@ def test_decoding_the_codes_is_decoding_what_was_quantized(network: SeedNetwork)
     out = network.quantized(network.causal_embeddings(torch.randn(2, 3, 16, 16)))
     a, b = network.decode(out.codes), network.reverse(out.quantized)
     assert_close((a.latents, a.embedding), (b.latents, b.embedding))
+
+
+def test_a_network_trained_from_nothing_starts_with_each_query_at_its_part_of_the_picture() -> None:
+    started = SeedNetwork(replace(TINY, image_size=32, width=16, vit_width=16))  # 4 x 4 patches, 4 queries
+    start_from_places(started)
+    likeness = started.query_tokens[0] @ started.visual_encoder.pos_embed[0, 1:].T
+    assert (likeness.argmax(1) // 4).tolist() == [0, 1, 2, 3]
+    assert torch.equal(started.pos_embed, started.pos_embed_image)
 
 
 def test_normalising_uses_clips_mean_and_deviation() -> None:

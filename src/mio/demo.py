@@ -56,7 +56,7 @@ DIRECTIONS = (
     Direction("image -> text", "It sees a picture and says what it shows.", (
         Ask("name picture", "text", 2, ("emoji",)), Ask("name picture", "text", 2, ("digits", "doodles")),
         Ask("describe scene", "text", 2))),
-    Direction("image + question -> text", "It answers a question.", (Ask("question scene", "text", 3),)),
+    Direction("image + question -> text", "It answers about a picture.", (Ask("question scene", "text", 3),)),
     Direction("text -> image", "It draws what it is asked for.", (
         Ask("draw picture", "image", 2, ("emoji",)), Ask("draw picture", "image", 2, ("digits", "doodles")),
         Ask("draw scene", "image", 2))),
@@ -90,9 +90,9 @@ def shelf_of_sample(folder: Path) -> tuple[Shelf, set[str]]:
 
 def _stored(item: Item, folder: Path) -> Item:
     """The item with its pictures in files, which is how tasks want them."""
-    stems = [folder / f"{item.id.replace('/', '-')}-{number}" for number in range(len(item.parts))]
-    pairs = [(part, stem) for part, stem in zip(item.parts, stems, strict=True) if isinstance(part, Image)]
-    return replace(item, parts=tuple(MediaFile(write_media(part, stem), "image") for part, stem in pairs))
+    stem, pictures = folder / item.id.replace("/", "-"), (p for p in item.parts if isinstance(p, Image))
+    paths = (write_media(picture, stem.with_name(f"{stem.name}-{n}")) for n, picture in enumerate(pictures))
+    return replace(item, parts=tuple(MediaFile(path, "image") for path in paths))
 
 
 def chosen(ask: Ask, shelf: Shelf, unseen: set[str]) -> list[Sample]:
@@ -211,9 +211,8 @@ def _mapped(turns: Turns, change: Callable[[Part], Sequence[Part]]) -> Turns:
 def answered(model: Model, cards: Sequence[Card]) -> list[Card]:
     """All as one batch; if that fails, one by one, so that a bad card costs its own answer only."""
     jobs = [Job(Turns(c.turns.messages[:-1]), c.ask.out, 500, seed=c.number) for c in cards if not c.error]
-    start = time.perf_counter()
     try:
-        replies = iter(model.run(jobs) if jobs else [])
+        start, replies = time.perf_counter(), iter(model.run(jobs) if jobs else [])
     except MioError as error:
         if len(cards) > 1:
             return [one for card in cards for one in answered(model, [card])]
@@ -271,10 +270,10 @@ def _section(direction: Direction, cards: Sequence[Card], measures: Rows) -> str
 
 
 def _credits(credits: Mapping[str, Any]) -> str:
-    parts = [(p["source"], p["attribution"], ", ".join(p["licenses"])) for p in credits["parts"]]
-    works = [(w["title"], f"{w['author']}; pictures: {w['illustrator']}", w["license"]) for w in credits["works"]]
-    lines = ([escape(cell) for cell in line] for line in parts + works)
-    return "".join(f"<li><b>{name}</b>: {who} <small>{terms}</small></li>" for name, who, terms in lines)
+    lines = [(p["source"], p["attribution"], ", ".join(p["licenses"])) for p in credits["parts"]]
+    lines += [(w["title"], f"{w['author']}; pictures: {w['illustrator']}", w["license"]) for w in credits["works"]]
+    cells = ([escape(cell) for cell in line] for line in lines)
+    return "".join(f"<li><b>{name}</b>: {who} <small>{terms}</small></li>" for name, who, terms in cells)
 
 
 def page(facts: Mapping[str, str], cards: Sequence[Card], measures: Rows) -> str:
@@ -297,6 +296,7 @@ def run(out: Path, model: Path | None = None, small: bool = False) -> Path:
         MioError: the model cannot be loaded.
     """
     folder = model or ASSETS / "tiny"
+    measures = read_json(folder / "report.json") if (folder / "report.json").is_file() else []
     speaker, cards, start = load(folder), list[Card](), time.perf_counter()
     with TemporaryDirectory() as drawn:
         shelf, unseen = shelf_of_sample(Path(drawn))
@@ -305,8 +305,7 @@ def run(out: Path, model: Path | None = None, small: bool = False) -> Path:
             samples = [(ask, sample) for ask in asks for sample in chosen(ask, shelf, unseen)]
             cards += answered(speaker, [opened(direction, n, *asked) for n, asked in enumerate(samples, 1)])
     facts = facts_of(speaker, cards, time.perf_counter() - start)
-    report = folder / "report.json"
-    return _write(out, facts, cards, page(facts, cards, read_json(report) if report.is_file() else []))
+    return _write(out, facts, cards, page(facts, cards, measures))
 
 
 def facts_of(model: Model, cards: Sequence[Card], seconds: float) -> dict[str, str]:
