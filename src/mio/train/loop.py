@@ -162,6 +162,7 @@ class _Meter:
         if "tokens" in means:
             means["tokens_per_s"] = self.sums["tokens"] / seconds
         line = {"stage": self.name, "step": step, "seconds": round(seconds, 2)}
+        self.metrics.parent.mkdir(parents=True, exist_ok=True)
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line | {k: float(f"{v:.5g}") for k, v in means.items()}) + "\n")
         shown = {k: f"{v:.3g}" for k, v in means.items() if k not in ("lr", "grad_norm", "tokens")}
