@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from mio.data.prepare import SceneMaker
-from mio.data.scenes import BACKGROUNDS, MOTIONS, RELATIONS, Scene, a, draw_clip, draw_scene, paste, random_scenes
+from mio.data.scenes import BACKGROUNDS, MOTIONS, OPPOSITE, RELATIONS, Scene, a, draw_clip, draw_scene, paste, random_scenes
 from mio.data.sources import CORPUS, Item, held_out
 from mio.media import write_image
 from mio.types import Image, MediaFile, Text
@@ -188,7 +188,7 @@ def maker(tmp_path: Path) -> SceneMaker:
             path = tmp_path / f"{style}-{name}.png"
             write_image(Image(RED), path)
             pictures[name, style] = MediaFile(path, "image")
-    return SceneMaker(pictures, share=0.5, seed=4)
+    return SceneMaker(pictures, shares={"scenes": 0.5, "motion": 0.5}, seed=4)
 
 
 def test_no_scene_is_a_held_out_combination(maker: SceneMaker) -> None:
@@ -246,5 +246,12 @@ def test_a_maker_takes_things_and_styles_of_the_corpus_scenes_and_training_pictu
 
     scene = Item("s", "scenes", (), "s", meta={"subject": "fox", "style": "noto"})
     train = [emoji("fox", "noto"), emoji("fox", "twemoji"), emoji("owl", "noto"), scene]
-    assert list(SceneMaker.of(train, 0.1, 0).pictures) == [("fox", "noto")]
-    assert SceneMaker.of([scene], 0.1, 0).scenes(20) == []
+    assert list(SceneMaker.of(train, {"scenes": 0.1}, 0).pictures) == [("fox", "noto")]
+    assert SceneMaker.of([scene], {"scenes": 0.1}, 0).scenes(20) == []
+
+
+@given(st.sampled_from(NAMES), st.sampled_from(NAMES), st.sampled_from(RELATIONS))
+def test_a_scene_and_its_mirror_twin_are_one_combination(first: str, second: str, relation: str) -> None:
+    scene = Scene(first, "blue", "noto", relation, second)
+    twin = Scene(second, "pink", "twemoji", OPPOSITE[relation], first)
+    assert scene.group == twin.group

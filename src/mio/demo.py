@@ -83,7 +83,7 @@ def shelf_of_sample(folder: Path) -> tuple[Shelf, set[str]]:
     """The sample's items with some edits drawn into `folder`, and the ids of those that no training has seen."""
     rule, items = read_json(ASSETS / "sample" / "split.json"), read_corpus(ASSETS / "sample")
     train, val = split(items, rule["held_out"], rule["seed"])
-    maker = SceneMaker.of(train, rule["held_out"]["scenes"], rule["seed"]).fresh(1)
+    maker = SceneMaker.of(train, rule["held_out"], rule["seed"]).fresh(1)
     edits = [_stored(item, folder) for item in maker.edit_items(12)]
     return Shelf.of([*train, *val, *edits]), {i.id for i in [*val, *edits]}
 

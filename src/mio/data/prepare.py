@@ -103,17 +103,17 @@ class SceneMaker:
     """Draws scenes of things from their pictures in the training split; never a held-out combination."""
 
     pictures: Mapping[tuple[str, str], MediaFile]  # (name, style) -> picture
-    share: float
+    shares: Mapping[str, float]  # held out, of "scenes" and "motion"
     seed: int  # of the split
     draws: int = 0  # of what is drawn
 
     @staticmethod
-    def of(train: Sequence[Item], share: float, seed: int) -> SceneMaker:
+    def of(train: Sequence[Item], shares: Mapping[str, float], seed: int) -> SceneMaker:
         """Things and styles are those of the corpus's own scenes."""
         subjects = {str(i.meta["subject"]) for i in train if i.source == "scenes"}
         styles = {str(i.meta["style"]) for i in train if i.source == "scenes"}
         wanted = (i for i in train if i.source == "emoji" and i.meta["name"] in subjects and i.meta["style"] in styles)
-        return SceneMaker({(i.meta["name"], i.meta["style"]): i.media("image")[0] for i in wanted}, share, seed)
+        return SceneMaker({(i.meta["name"], i.meta["style"]): i.media("image")[0] for i in wanted}, shares, seed)
 
     def fresh(self, seed: int) -> SceneMaker:
         """Another maker of the same things, for scenes that no training has seen."""
@@ -128,7 +128,7 @@ class SceneMaker:
     def _allowed(self, scene: Scene) -> bool:
         things = [scene.subject] + ([scene.object] if scene.object else [])
         known = all((thing, scene.style) in self.pictures for thing in things)
-        return known and not held_out(scene.group, self.share, self.seed)
+        return known and not held_out(scene.group, self.shares.get("scenes", 0.0), self.seed)
 
     def scene_items(self, count: int) -> Iterator[Item]:
         """Scenes as items of source "scenes", with caption and questions as the corpus has them."""
@@ -159,7 +159,7 @@ class SceneMaker:
             name, style = things[int(rng.integers(len(things)))]
             motion, colour = _pick(rng, MOTIONS), _pick(rng, tuple(BACKGROUNDS))
             group = f"motion:{name}|{motion}"
-            if not held_out(group, self.share, self.seed):
+            if not held_out(group, self.shares.get("motion", 0.0), self.seed):
                 clip = draw_clip(_pixels(self.pictures[name, style]), motion, colour, seed=number)
                 caption = f"{a(name)} {motion} on a {colour} background"
                 yield Item(f"made/clip{number}", "motion", (clip, Text(caption)), group, MADE, {"motion": motion})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +48,8 @@ class Scene:
 
     @property
     def group(self) -> str:
-        """The combination, named as `scenes` of the corpus names its groups."""
-        count = str(self.count) if self.count else ""
-        return f"scenes:{self.subject}|{self.relation}|{self.object}|{count}"
+        """The combination; see `combination`."""
+        return f"scenes:{combination(asdict(self))}"
 
     @property
     def caption(self) -> str:
@@ -66,6 +66,16 @@ class Scene:
         what = (f"what is {_phrase(self.relation)} the {self.object}?", self.subject)
         where = (f"where is the {self.object}?", f"{_phrase(OPPOSITE[self.relation])} the {self.subject}")
         return [what, where, colour]
+
+
+def combination(record: Mapping[str, Any]) -> str:
+    """What a scene shows, one name for one picture: "A right of B" is "B left of A", and "below" is "above" turned."""
+    if record.get("count"):
+        return f"{record['count']} {record['subject']}"
+    first, relation, second = record["subject"], record["relation"], record["object"]
+    if relation in ("right of", "below"):
+        first, relation, second = second, OPPOSITE[relation], first
+    return f"{first} {relation} {second}"
 
 
 def a(name: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mio.data.scenes import combination
 from mio.types import DataError, MediaFile, MissingError, Part, Text
 
 
@@ -63,7 +64,7 @@ class PairSource:
     modality: str
     field: str  # where the record names the pack's member
     text: str = ""
-    group: tuple[str, ...] = ()  # fields that make the group; default: the member's name
+    group: Callable[[Mapping[str, Any]], str] | None = None  # of a record; default: the member's name
     license: str = ""
 
     def items(self, root: Path) -> Iterator[Item]:
@@ -73,7 +74,7 @@ class PairSource:
             media = MediaFile(pack, self.modality, record[self.field])
             text = record.get(self.text) if self.text else None
             parts = (media, Text(text)) if text else (media,)
-            group = "|".join(str(record.get(f, "")) for f in self.group or (self.field,))
+            group = self.group(record) if self.group else record[self.field]
             license = record.get("license", self.license)
             yield Item(f"{self.name}/{record[self.field]}", self.name, parts, f"{self.name}:{group}", license, record)
 
@@ -142,6 +143,10 @@ class TextSource:
 
 Source = PairSource | StyledSource | DocumentSource | TextSource
 
+def _object_and_motion(record: Mapping[str, Any]) -> str:
+    return f"{record['object']}|{record['motion']}"
+
+
 EMOJI_LICENSES = (("noto", "Apache-2.0"), ("twemoji", "CC-BY-4.0"), ("openmoji", "CC-BY-SA-4.0"))
 
 CORPUS: tuple[Source, ...] = (
@@ -150,7 +155,7 @@ CORPUS: tuple[Source, ...] = (
     PairSource("digits", "images/digits.jsonl", "image", "image", "name", license="CC-BY-SA-3.0"),
     PairSource("doodles", "images/doodles.jsonl", "image", "image", "name", license="CC-BY-4.0"),
     PairSource(
-        "scenes", "images/scenes.jsonl", "image", "image", "caption", ("subject", "relation", "object", "count")
+        "scenes", "images/scenes.jsonl", "image", "image", "caption", combination
     ),
     PairSource("fsdd", "speech/fsdd.jsonl", "speech", "speech", "text", license="CC-BY-SA-4.0"),
     PairSource("names", "speech/names.jsonl", "speech", "speech", "text", license="CC0-1.0"),
@@ -159,7 +164,7 @@ CORPUS: tuple[Source, ...] = (
     PairSource("libri_speakers", "speech/libri_speakers.jsonl", "speech", "speech"),
     PairSource("kerstin_de", "speech/kerstin_de.jsonl", "speech", "speech", "text"),
     PairSource("ljspeech", "speech/ljspeech.jsonl", "speech", "speech", "text"),
-    PairSource("motion", "video/motion.jsonl", "video", "video", "caption", ("object", "motion"), "CC-BY-SA-4.0"),
+    PairSource("motion", "video/motion.jsonl", "video", "video", "caption", _object_and_motion, "CC-BY-SA-4.0"),
     DocumentSource("storybook", "docs/storybook.jsonl"),
     DocumentSource("narration", "docs/narration.jsonl"),
     DocumentSource("recipes", "docs/recipes.jsonl"),

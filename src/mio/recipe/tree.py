@@ -97,7 +97,7 @@ class Run:
 
     def scene_maker(self, train: list[Item]) -> SceneMaker:
         data = self.recipe.data
-        return SceneMaker.of(train, data.held_out.get("scenes", 0.0), data.split_seed)
+        return SceneMaker.of(train, data.held_out, data.split_seed)
 
     def done(self, stage: str) -> bool:
         return (self.out / stage / "config.json").is_file()

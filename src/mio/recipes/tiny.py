@@ -150,10 +150,10 @@ def tiny() -> Recipe:
         systems={"std": "You are MIO.", "voice": "You are MIO. Answer with speech."},
         backbone=BACKBONE,
         stages=(
-            Stage("stage1-align", "pretrain", ALIGN, Fit(300, Optim(2e-3))),
-            Stage("stage2-interleave", "pretrain", INTERLEAVE, Fit(250, Optim(1.5e-3))),
-            Stage("stage3-speech", "pretrain", SPEAK, Fit(250, Optim(1.5e-3))),
-            Stage("sft", "instruct", INSTRUCTIONS, Fit(2600, Optim(2e-3, warmup=0.05))),
+            Stage("stage1-align", "pretrain", ALIGN, Fit(250, Optim(2e-3))),
+            Stage("stage2-interleave", "pretrain", INTERLEAVE, Fit(200, Optim(1.5e-3))),
+            Stage("stage3-speech", "pretrain", SPEAK, Fit(200, Optim(1.5e-3))),
+            Stage("sft", "instruct", INSTRUCTIONS, Fit(2400, Optim(2e-3, warmup=0.05))),
         ),
         decoding={
             "text": GREEDY,
