@@ -96,11 +96,13 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.set_float32_matmul_precision("medium")
     parameters = sum(p.numel() for p in Backbone(MODEL).parameters())
-    print(f"{parameters / 1e6:.1f} M parameters, packs of {PACK} filled {packs(20)[1]:.1%}, {arguments.threads} threads,")
-    print(f"torch {torch.__version__}, {platform.processor() or platform.machine()}\n")
+    print(f"{parameters / 1e6:.1f} M parameters, packs of {PACK} filled {packs(20)[1]:.1%}")
+    print(f"{arguments.threads} threads, torch {torch.__version__}, {platform.processor() or platform.machine()}\n")
     rows = [row for bf16 in (True, False) for row in runs(arguments.steps, bf16)]
     for row in rows:
-        print(f"{row['dtype']:5} {row['attention']:11} {row['tokens_per_s']:>6} tokens/s {row['range']!s:>14}  x{row['ratio']}")
+        print(
+            f"{row['dtype']:5} {row['attention']:11} {row['tokens_per_s']:>6} tokens/s {row['range']!s:>14}  x{row['ratio']}"
+        )
     print(json.dumps(rows))
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fabricate import fabricate_model
 
 from mio.checkpoint import read_json, write_json
 from mio.decoding.sampling import Sampling
 from mio.pipeline import Job, Model, assistant, load, user
 from mio.types import Audio, DataError, Image, MioError, MissingError, Text, Turns, Video
-from fabricate import fabricate_model
 
 HOT = {name: Sampling(temperature=2.0, top_p=1.0) for name in ("text", "image", "speech")}
 PICTURE = Image(np.full((20, 30, 3), 200, np.uint8))

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from mio.data.prepare import SceneMaker
-from mio.data.scenes import BACKGROUNDS, MOTIONS, OPPOSITE, RELATIONS, Scene, a, draw_clip, draw_scene, paste, random_scenes
+from mio.data.scenes import (
+    BACKGROUNDS,
+    MOTIONS,
+    OPPOSITE,
+    RELATIONS,
+    Scene,
+    a,
+    draw_clip,
+    draw_scene,
+    paste,
+    random_scenes,
+)
 from mio.data.sources import CORPUS, Item, held_out
 from mio.media import write_image
 from mio.types import Image, MediaFile, Text

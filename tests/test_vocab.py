@@ -28,7 +28,7 @@ TEXT = tuple(YI.get(i, f"piece{i}") for i in range(64000))
 
 @cache
 def official(order: str) -> Vocabulary:
-    """The released layout, its code blocks in one of the orders that compat.md 1.1 leaves open."""
+    """The released layout, its code blocks in one of the orders that the public files leave open."""
     codes = {"image first": IMAGE + SPEECH, "speech first": SPEECH + IMAGE}.get(order)
     codes = codes or tuple(np.random.default_rng(0).permutation(IMAGE + SPEECH).tolist())
     return Vocabulary(TEXT + ADDED + codes, 64000, MIO)

@@ -95,7 +95,9 @@ def require(found: str, own: str, what: str, fix: str) -> None:
         DataError: naming both fingerprints.
     """
     if found != own:
-        raise DataError(f"{what} was made with tokenizers and vocabulary {found}; here they are {own}.", at=what, fix=fix)
+        raise DataError(
+            f"{what} was made with tokenizers and vocabulary {found}; here they are {own}.", at=what, fix=fix
+        )
 
 
 def read_json(path: Path) -> Any:

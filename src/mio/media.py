@@ -161,10 +161,10 @@ def encode_audio(audio: Audio, format: str = "wav") -> bytes:
     _check_samples(audio.samples)
     pcm = np.rint(audio.samples * 32768.0).clip(-32768, 32767).astype(np.int16)
     buffer = io.BytesIO()
-    with _blaming("", f"Audio at {audio.rate} Hz does not fit the format.", "Write wav, or resample it."):
-        with soundfile.SoundFile(buffer, "w", audio.rate, 1, format=format) as file:
-            for start in range(0, len(pcm), _BLOCK):  # libsndfile's Vorbis overflows the stack on one long write
-                file.write(pcm[start : start + _BLOCK])
+    misfit = _blaming("", f"Audio at {audio.rate} Hz does not fit the format.", "Write wav, or resample it.")
+    with misfit, soundfile.SoundFile(buffer, "w", audio.rate, 1, format=format) as file:
+        for start in range(0, len(pcm), _BLOCK):  # libsndfile's Vorbis overflows the stack on one long write
+            file.write(pcm[start : start + _BLOCK])
     return buffer.getvalue()
 
 

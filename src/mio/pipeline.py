@@ -28,7 +28,6 @@ from mio.tokenizers.text import TextTokenizer
 from mio.tokenizers.video import VideoTokenizer
 from mio.types import (
     Audio,
-    DataError,
     Document,
     Image,
     Media,

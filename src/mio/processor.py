@@ -72,7 +72,7 @@ class Processor:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over vocabulary, text tokenizer and every media tokenizer; every artefact made here carries it."""
+        """16 hex digits over vocabulary, text tokenizer and every media tokenizer; artefacts carry it."""
         parts = [self.vocab.fingerprint(), self.text.to_json()]
         parts += [f"{name}={self.tokenizers[name].fingerprint()}" for name in sorted(self.tokenizers)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

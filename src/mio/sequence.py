@@ -71,13 +71,13 @@ MIO_SYSTEMS = {
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """ChatML, as Yi-Chat and MIO write it (compat.md 1.4). `systems` holds system prompts by mode."""
+    """ChatML, as Yi-Chat and MIO write it. `systems` holds system prompts by mode."""
 
     systems: Mapping[str, str] = field(default_factory=lambda: dict(MIO_SYSTEMS))
     bos: bool = True
 
     def system(self, turns: Turns, mode: str) -> str:
-        """The text of the system turn, which is always written; a system message of the conversation takes its place."""
+        """The text of the system turn, always written; a system message takes its place."""
         if turns.messages and turns.messages[0].role == "system":
             return "".join(p.text for p in turns.messages[0].parts if isinstance(p, Text))
         if mode not in self.systems:
@@ -87,7 +87,7 @@ class ChatTemplate:
         return self.systems[mode]
 
 
-PRETRAIN = {  # compat.md 5.1: the paper's templates for paired data; {0} is the source and {1} the target
+PRETRAIN = {  # MIO, appendix A: templates for paired data; {0} is the source and {1} the target
     "image->text": "{0} The caption of this image is: {1}",
     "text->image": 'Please generate an image of "{0}": {1}',
     "video->text": "Please describe the following video: {0} {1}",
@@ -97,7 +97,7 @@ PRETRAIN = {  # compat.md 5.1: the paper's templates for paired data; {0} is the
     "text->speech": 'Please generate a speech of "{0}": {1}',
 }
 
-BASE_PROMPTS = {  # compat.md 1.6: prompts of the released base model, with its quotes and without its colons
+BASE_PROMPTS = {  # prompts of the released base model's script, with its quotes and without its colons
     "caption": "{0} The caption of this image is",
     "image": "Please generate an image of ``{0}''",
     "asr": "{0} The transcription of this speech is",
@@ -111,7 +111,7 @@ BASE_PROMPTS = {  # compat.md 1.6: prompts of the released base model, with its 
 }
 BASE_PREFILL = {"tts": "speech", "video": "image"}  # begin tokens that the released script puts after the prompt
 
-INSTRUCT_PROMPTS = {  # compat.md 1.6
+INSTRUCT_PROMPTS = {  # prompts of the released instruct model's script
     "caption": "Please provide an accurate and detailed description of this image.\n{0}",
     "vqa": "{1}\n{0}",
     "image": "Please generate an image according to the caption.\n{0}",

@@ -143,6 +143,7 @@ class TextSource:
 
 Source = PairSource | StyledSource | DocumentSource | TextSource
 
+
 def _object_and_motion(record: Mapping[str, Any]) -> str:
     return f"{record['object']}|{record['motion']}"
 
@@ -154,9 +155,7 @@ CORPUS: tuple[Source, ...] = (
     PairSource("mulberry", "images/mulberry.jsonl", "image", "image", "name", license="CC-BY-SA-4.0"),
     PairSource("digits", "images/digits.jsonl", "image", "image", "name", license="CC-BY-SA-3.0"),
     PairSource("doodles", "images/doodles.jsonl", "image", "image", "name", license="CC-BY-4.0"),
-    PairSource(
-        "scenes", "images/scenes.jsonl", "image", "image", "caption", combination
-    ),
+    PairSource("scenes", "images/scenes.jsonl", "image", "image", "caption", combination),
     PairSource("fsdd", "speech/fsdd.jsonl", "speech", "speech", "text", license="CC-BY-SA-4.0"),
     PairSource("names", "speech/names.jsonl", "speech", "speech", "text", license="CC0-1.0"),
     PairSource("keywords", "speech/keywords.jsonl", "speech", "speech", "text"),

@@ -1,4 +1,4 @@
-"""Pre-tokenized samples on disk: flat integer arrays and an index, memory-mapped, tied to the fingerprint of what made them."""
+"""Pre-tokenized samples on disk: flat integer arrays and an index, memory-mapped, tied to what made them."""
 
 from __future__ import annotations
 

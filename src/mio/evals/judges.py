@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ class Convolutions(nn.Module):
     def __init__(self, channels: int, classes: int, width: int = 32) -> None:
         super().__init__()
         sizes = (channels, width, 2 * width, 4 * width, 6 * width)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(sizes))
         self.same = nn.ModuleList(nn.Conv2d(b, b, 3, 1, 1) for b in sizes[1:])
         self.norms = nn.ModuleList(nn.GroupNorm(8, b) for b in sizes[1:])
         self.head = nn.Linear(sizes[-1], classes)

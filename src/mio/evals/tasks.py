@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +133,7 @@ def structure(replies: Sequence[Reply], samples: Sequence[Sample], judges: Judge
 
 def _takes_turns(reply: Reply) -> bool:
     kinds = [type(p) for p in reply.parts if not (isinstance(p, Text) and not p.text.strip())]
-    return not reply.faults and len(kinds) >= 4 and all(a != b for a, b in zip(kinds, kinds[1:], strict=False))
+    return not reply.faults and len(kinds) >= 4 and all(a != b for a, b in pairwise(kinds))
 
 
 FSDD = ("fsdd",)

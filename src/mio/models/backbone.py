@@ -20,7 +20,7 @@ Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # (N, H, Dh), (N, Hkv, Dh), (N
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Defaults are MIO-7B (compat.md 4)."""
+    """Defaults are MIO-7B (its config.json)."""
 
     vocabulary: int = 76294
     layers: int = 32

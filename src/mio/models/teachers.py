@@ -1,4 +1,4 @@
-"""Small towers trained here to teach the tokenizers: text and image in one space, speech to characters. Tensors only."""
+"""Small towers trained here to teach the tokenizers: text for pictures, speech to characters. Tensors only."""
 
 from __future__ import annotations
 

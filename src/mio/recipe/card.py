@@ -61,8 +61,8 @@ def card(recipe: Recipe, parameters: Mapping[str, int], rows: Sequence[Mapping[s
         [
             HEAD.format(name=recipe.name),
             "## Measured on the validation split\n",
-            "Groups of the corpus that no training saw (recordings, (name, style) pairs, combinations, stories), drawn by",
-            "hash; \"train\" marks pictures seen in training. Text is scored by exact match, media by classifiers trained",
+            "Groups of the corpus that no training saw (recordings, (name, style) pairs, combinations, stories),",
+            'drawn by hash; "train" marks pictures seen in training. Text is scored by exact match, media by classifiers trained',
             "apart on real media. Intervals are Wilson's at 95 %.\n",
             *table(rows),
             "\n## Parts and training\n",
@@ -72,7 +72,7 @@ def card(recipe: Recipe, parameters: Mapping[str, int], rows: Sequence[Mapping[s
             "\nTwo virtual CPU cores, no GPU; times include other work on the same machine.\n",
             "## Data\n",
             *_table(("data", "licence"), DATA),
-            "\nBecause parts of the data are CC BY-SA, the weights are offered under CC BY-SA 4.0; the code is Apache-2.0.",
+            "\nBecause parts of the data are CC BY-SA, the weights are offered under CC BY-SA 4.0.",
             "Drawings of people and professions follow their sets' own choices, and the voices are six men's and three",
             "synthetic ones: the model speaks in no other.",
             "",
@@ -83,7 +83,14 @@ def card(recipe: Recipe, parameters: Mapping[str, int], rows: Sequence[Mapping[s
 def table(rows: Sequence[Mapping[str, object]]) -> list[str]:
     """The report as a Markdown table."""
     lines = [
-        (str(r["direction"]), str(r["what"]), f"{float(str(r['value'])):.1%}", _interval(r), str(r["count"]), str(r["split"]))
+        (
+            str(r["direction"]),
+            str(r["what"]),
+            f"{float(str(r['value'])):.1%}",
+            _interval(r),
+            str(r["count"]),
+            str(r["split"]),
+        )
         for r in rows
     ]
     return _table(("direction", "what", "right", "interval", "n", "split"), lines)

@@ -45,7 +45,7 @@ def nearest(x: Tensor, codebook: Tensor) -> Tensor:
 
 
 class VectorQuantizer(nn.Module):
-    """Codebook learned by gradient, as in SEED-2 (compat.md 2.4): mean((sg[q]-z)^2) + 0.25 mean((q-sg[z])^2).
+    """Codebook learned by gradient, as in SEED-2 (vqgan's legacy order): mean((sg[q]-z)^2) + 0.25 mean((q-sg[z])^2).
 
     While training, codes unused for about `patience` steps are moved onto vectors of the current batch.
     """
@@ -86,7 +86,7 @@ class VectorQuantizer(nn.Module):
 
 
 class EuclideanCodebook(nn.Module):
-    """EMA codebook of EnCodec and SpeechTokenizer (compat.md 3.4): k-means start, dead codes replaced from the batch."""
+    """EMA codebook of EnCodec and SpeechTokenizer (core_vq.py): k-means start, dead codes replaced from the batch."""
 
     inited: Tensor
     cluster_size: Tensor

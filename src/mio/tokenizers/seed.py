@@ -1,6 +1,6 @@
 """SEED-2's image tokenizer: ViT -> causal Q-Former -> VQ -> reverse blocks -> image embedding and latents.
 
-Module names are those of the released checkpoint (compat.md 2.6), so that it loads without a key map; the shipped
+Module names are those of the released checkpoint `seed_quantizer.pt`, so that it loads without a key map; the shipped
 small model is the same class with other numbers. Pixels come from a decoder handed in from above.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class SeedConfig:
-    """Defaults are the released SEED-2 (compat.md 2.2-2.5)."""
+    """Defaults are the released SEED-2 (AILab-CVC/SEED)."""
 
     image_size: int = 224
     patch: int = 14
@@ -236,7 +237,7 @@ def start_from_places(network: SeedNetwork) -> None:
             nn.init.orthogonal_(layer.weight)
     if c.vit_width == c.width:
         starts = torch.linspace(0, len(places), c.queries + 1).long()
-        own = torch.stack([places[a:b].mean(0) for a, b in zip(starts, starts[1:], strict=False)])
+        own = torch.stack([places[a:b].mean(0) for a, b in pairwise(starts)])
         network.query_tokens[0] = network.pos_embed[0] = network.pos_embed_image[0] = own
         for layer in network.Qformer.bert.encoder["layer"]:  # type: ignore[attr-defined]
             if layer.crossattention is not None:

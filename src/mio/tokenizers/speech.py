@@ -1,6 +1,6 @@
 """SpeechTokenizer: SEANet encoder -> residual VQ (level 0 content, the rest timbre) -> SEANet decoder.
 
-Module names and weight-norm tensors are those of the released `speechtokenizer_hubert_avg` (compat.md 3.3).
+Module names and weight-norm tensors are those of the released `speechtokenizer_hubert_avg`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mio.types import Audio, Codes, Modality
 
 @dataclass(frozen=True)
 class SpeechConfig:
-    """Defaults are the released SpeechTokenizer (compat.md 3.1)."""
+    """Defaults are the released SpeechTokenizer (its config.json)."""
 
     sample_rate: int = 16000
     filters: int = 64

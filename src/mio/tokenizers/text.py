@@ -16,7 +16,7 @@ class TextTokenizer:
     """Any str <-> ids 0..size-1, and back to the very same str (lone surrogates become U+FFFD).
 
     Built from a `tokenizer.json` with every added token removed, so that no text, however hostile, reaches an id
-    outside the base vocabulary (serving.md 5.2: a twin tokenizer is the one way that leaks nothing).
+    outside the base vocabulary. Flags such as `split_special_tokens` protect only tokens marked special.
     """
 
     def __init__(self, description: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -33,7 +34,7 @@ def scene_frames(frames: NDArray[np.uint8], budget: int, threshold: float = 27.0
     edges = [0, *sorted(set(cuts)), len(frames)]
     if len(edges) < 3:
         return uniform_frames(len(frames), budget)
-    middles = np.array([(a + b) // 2 for a, b in zip(edges, edges[1:], strict=False)], np.int64)
+    middles = np.array([(a + b) // 2 for a, b in pairwise(edges)], np.int64)
     return middles[uniform_frames(len(middles), budget)]
 
 

@@ -1,4 +1,4 @@
-"""What the image tokenizer needs to learn: SEED's two stages at small scale (compat.md 2.8), with a pixel decoder.
+"""What the image tokenizer needs to learn: SEED's two stages at small scale, with a pixel decoder.
 
 Differences from SEED, stated: no pretrained ViT exists here, so it learns with the Q-Former; the image embedding's
 teacher is stage 1 itself; and stage 2 trains everything, because 64-pixel drawings need the pixels back.

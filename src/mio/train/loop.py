@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ class Fit:
     """How long and how; what is learned comes as an `Objective`."""
 
     steps: int
-    optim: Optim = Optim()
+    optim: Optim = field(default_factory=Optim)
     save_every: int = 200
     log_every: int = 20
     bf16: bool = True
