@@ -101,7 +101,7 @@ def main() -> None:
     rows = [row for bf16 in (True, False) for row in runs(arguments.steps, bf16)]
     for row in rows:
         print(
-            f"{row['dtype']:5} {row['attention']:11} {row['tokens_per_s']:>6} tokens/s {row['range']!s:>14}  x{row['ratio']}"
+            f"{row['dtype']:5} {row['attention']:11} {row['tokens_per_s']:>6} tokens/s {row['range']}  x{row['ratio']}"
         )
     print(json.dumps(rows))
 

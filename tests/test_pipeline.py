@@ -117,5 +117,5 @@ def test_a_foreign_vocabulary_is_refused(tmp_path: Path) -> None:
     folder = fabricate_model(tmp_path / "model")
     config = read_json(folder / "config.json")
     write_json(folder / "config.json", config | {"fingerprint": "0" * 16})
-    with pytest.raises(DataError, match="0{16}"):
+    with pytest.raises(DataError, match=r"0{16}"):
         load(folder)

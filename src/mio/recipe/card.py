@@ -47,8 +47,8 @@ print(model.chat(mio.image("picture.png"), "What is this?").text)
 ## What it can and cannot do
 
 It names pictograms it has seen, reads handwritten and spoken English digits, answers questions about simple scenes of
-pictograms, says digits in six voices, draws pictograms, scenes and four-frame clips, and writes interleaved pages in the
-manner of its storybooks. It does **not** understand photographs, open English speech, voices it has not heard, or
+pictograms, says digits in six voices, draws pictograms, scenes and four-frame clips, and writes interleaved pages in
+the manner of its storybooks. It does **not** understand photographs, open English speech, voices it has not heard, or
 questions beyond these; its stories have the form of stories and little sense. What it draws is soft, since its pixel
 decoder paints averages; its voices buzz, since its codec was trained without discriminators. Generated media should be
 labelled as machine-made.
@@ -62,8 +62,8 @@ def card(recipe: Recipe, parameters: Mapping[str, int], rows: Sequence[Mapping[s
             HEAD.format(name=recipe.name),
             "## Measured on the validation split\n",
             "Groups of the corpus that no training saw (recordings, (name, style) pairs, combinations, stories),",
-            'drawn by hash; "train" marks pictures seen in training. Text is scored by exact match, media by classifiers trained',
-            "apart on real media. Intervals are Wilson's at 95 %.\n",
+            'drawn by hash; "train" marks pictures seen in training. Text is scored by exact match, media by',
+            "classifiers trained apart on real media. Intervals are Wilson's at 95 %.\n",
             *table(rows),
             "\n## Parts and training\n",
             *_table(("part", "parameters"), [(k, f"{v:,}") for k, v in parameters.items()]),

@@ -41,18 +41,18 @@ def judges_stage(run: Run) -> Judges:
         ]
     ]
 
-    def judge(name: str, inputs: Tensor, labels: list[str], steps: int) -> Judge:
-        return train_judge(inputs, labels, steps, run.out / "judges" / name, name)
+    def judge(name: str, inputs: Tensor, labels: list[str]) -> Judge:
+        return train_judge(inputs, labels, run.recipe.judges[name], run.out / "judges" / name, name)
 
     emoji = [p for p in pictures if p.source == "emoji"]
     digits = [p for p in pictures if p.source == "digits"]
     sounds = as_sounds([c.samples for c in clips])
     return Judges(
-        judge("picture", as_pictures([p.pixels for p in emoji]), [p.caption for p in emoji], 2000),
-        judge("digit", as_pictures([p.pixels for p in digits]), [p.caption for p in digits], 400),
-        judge("word", sounds, [c.text for c in clips], 600),
-        judge("speaker", sounds, speakers, 600),
-        judge("motion", as_clips([f.frames for f in films]), [f.motion for f in films], 500),
+        judge("picture", as_pictures([p.pixels for p in emoji]), [p.caption for p in emoji]),
+        judge("digit", as_pictures([p.pixels for p in digits]), [p.caption for p in digits]),
+        judge("word", sounds, [c.text for c in clips]),
+        judge("speaker", sounds, speakers),
+        judge("motion", as_clips([f.frames for f in films]), [f.motion for f in films]),
     )
 
 

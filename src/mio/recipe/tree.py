@@ -74,6 +74,7 @@ class Recipe:
     backbone: BackboneConfig
     stages: tuple[Stage, ...]
     decoding: dict[str, Sampling] = field(default_factory=dict)
+    judges: dict[str, int] = field(default_factory=dict)  # training steps of each classifier that measures
     frames: int = 4
     seed: int = 0
 

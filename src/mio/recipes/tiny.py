@@ -153,8 +153,9 @@ def tiny() -> Recipe:
             Stage("stage1-align", "pretrain", ALIGN, Fit(250, Optim(2e-3))),
             Stage("stage2-interleave", "pretrain", INTERLEAVE, Fit(200, Optim(1.5e-3))),
             Stage("stage3-speech", "pretrain", SPEAK, Fit(200, Optim(1.5e-3))),
-            Stage("sft", "instruct", INSTRUCTIONS, Fit(2400, Optim(2e-3, warmup=0.05))),
+            Stage("sft", "instruct", INSTRUCTIONS, Fit(2200, Optim(2e-3, warmup=0.05))),
         ),
+        judges={"picture": 2000, "digit": 400, "word": 600, "speaker": 600, "motion": 500},
         decoding={
             "text": GREEDY,
             "image": GREEDY,
