@@ -1,6 +1,6 @@
 """Put a finished run's model into the package: weights, report, model card.
 
-python scripts/ship.py runs/tiny src/mio/assets/tiny
+python scripts/ship.py runs/tiny src/mio/assets/tiny README.md docs/results.md
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from mio.checkpoint import MANIFEST, commit, load_tensors, read_json, write_json
 from mio.config import from_dict
 from mio.pipeline import load
 from mio.recipe import Recipe
-from mio.recipe.card import card
+from mio.recipe.card import card, table
 
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 LIMIT = 24_000_000  # bytes that a shipped model may take
 
 
@@ -32,10 +33,18 @@ def _tensors(folder: Path) -> int:
     return sum(t.numel() for t in load_tensors(folder / "model.safetensors").values())
 
 
+def renew(page: Path, text: str) -> None:
+    """Put a table between the page's two marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("to", type=Path)
+    parser.add_argument("pages", type=Path, nargs="*")
     arguments = parser.parse_args()
     run, model = arguments.run, arguments.run / "model"
     rows = read_json(run / "measure" / "report.json")
@@ -49,6 +58,8 @@ def main() -> None:
         )
 
     commit(arguments.to, write)
+    for page in arguments.pages:
+        renew(page, "\n".join(table(rows)))
     size = sum(p.stat().st_size for p in arguments.to.rglob("*") if p.is_file())
     print(f"{arguments.to}: {size / 1e6:.1f} MB")
     if size > LIMIT:

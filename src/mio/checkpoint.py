@@ -35,12 +35,16 @@ def commit(folder: Path, write: Callable[[Path], None]) -> None:
     staging.mkdir()
     try:
         write(staging)
-        manifest = {p.relative_to(staging).as_posix(): sha256(p) for p in sorted(staging.rglob("*")) if p.is_file()}
-        _write_durably(staging / MANIFEST, json.dumps(manifest, indent=1))
-    except OSError as error:
+        files = [p for p in sorted(staging.rglob("*")) if p.is_file()]
+        manifest = {p.relative_to(staging).as_posix(): sha256(p) for p in files}
+        write_json(staging / MANIFEST, manifest)
+        for path in (*files, staging / MANIFEST):
+            _flush(path)
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(staging, ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) else "its tensors could not be written"
         fix = "Free some space; the previous checkpoint is untouched."
-        raise ResourceError(f"Could not write {folder}: {error.strerror}.", at=str(folder), fix=fix) from error
+        raise ResourceError(f"Could not write {folder}: {reason}.", at=str(folder), fix=fix) from error
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -50,10 +54,9 @@ def commit(folder: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_durably(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
+def _flush(path: Path) -> None:
+    """Have the system put a file on the disk before it is named in a manifest."""
+    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 

@@ -70,6 +70,8 @@ class PairSource:
     def items(self, root: Path) -> Iterator[Item]:
         path = root / self.file
         for record in records(path):
+            if self.field not in record:
+                raise DataError(f"A record has no {self.field!r}.", at=str(path), fix=f"It has {', '.join(record)}.")
             pack = path.parent / record.get("pack", path.with_suffix(".zip").name)
             media = MediaFile(pack, self.modality, record[self.field])
             text = record.get(self.text) if self.text else None

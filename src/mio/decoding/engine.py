@@ -32,6 +32,8 @@ def generate(model: Backbone, requests: Sequence[Request]) -> Iterator[tuple[int
     Raises:
         ValueError: a prompt and its budget exceed the model's positions, with the numbers.
     """
+    if not requests:
+        return
     need = max(len(r.prompt) + r.grammar.limits.tokens for r in requests)
     if need > model.config.positions:
         raise ValueError(f"Prompt and answer may take {need} positions; the model has {model.config.positions}.")

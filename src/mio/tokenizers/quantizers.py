@@ -47,7 +47,7 @@ def nearest(x: Tensor, codebook: Tensor) -> Tensor:
 class VectorQuantizer(nn.Module):
     """Codebook learned by gradient, as in SEED-2 (vqgan's legacy order): mean((sg[q]-z)^2) + 0.25 mean((q-sg[z])^2).
 
-    While training, codes unused for about `patience` steps are moved onto vectors of the current batch.
+    While training, codes unused for about four times `patience` steps are moved onto vectors of the current batch.
     """
 
     seen: Tensor
