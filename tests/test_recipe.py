@@ -1,0 +1,96 @@
+"""Recipes are data, and a whole run of one, every stage, goes through on the package's own sample."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mio.checkpoint import read_json, sha256
+from mio.config import dump_yaml, from_dict, override
+from mio.pipeline import load
+from mio.recipe import STAGES, Recipe, run
+from mio.recipe.card import card, stage_times
+from mio.recipe.tokenizers import shares
+from mio.recipes.tiny import tiny
+from mio.types import MioError
+
+SAMPLE = Path(str(files("mio") / "assets" / "sample"))
+SMALL = [
+    "text.size=400",
+    *(f"{part}.steps=2" for part in ("image.align", "image.quantize", "speech.teacher", "speech.codec")),
+    *(f"data.{part}=12" for part in ("scenes", "edits", "clips")),
+    *(f"judges.{name}=1" for name in ("picture", "digit", "word", "speaker", "motion")),
+    *(f"stages.{n}.fit.steps=2" for n in range(4)),
+    *(f"stages.{n}.tokens=1100" for n in range(4)),
+    "image.batch=8",
+    "speech.batch=4",
+    "image.network.codebook_size=64",
+    "rows.0.codebook_size=64",
+]
+
+
+def small() -> Recipe:
+    return override(tiny(), SMALL)
+
+
+def test_a_recipe_survives_yaml() -> None:
+    assert from_dict(Recipe, yaml.safe_load(dump_yaml(tiny()))) == tiny()
+
+
+def test_a_recipe_has_at_most_150_kinds_of_fields() -> None:
+    seen: set[type] = set()
+
+    def count(value: object) -> int:
+        if isinstance(value, tuple):
+            return sum(map(count, value))
+        if not is_dataclass(value) or type(value) in seen:
+            return 0
+        seen.add(type(value))  # type: ignore[arg-type]
+        return sum(1 + count(getattr(value, f.name)) for f in fields(value))
+
+    assert count(tiny()) <= 150
+
+
+def test_shares_of_sources_are_what_was_asked() -> None:
+    chance = shares(["a", "a", "a", "b"], {"a": 3.0})
+    assert chance.tolist() == pytest.approx([0.25, 0.25, 0.25, 0.25])
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    run(small(), SAMPLE, folder)
+    return folder
+
+
+def test_every_stage_leaves_a_finished_folder(out: Path) -> None:
+    stages = {path.parent.name for path in out.glob("*/config.json")}
+    assert set(STAGES) <= stages
+
+
+def test_a_finished_run_is_not_run_again(out: Path) -> None:
+    before = sha256(out / "model" / "model.safetensors"), (out / "metrics.jsonl").stat().st_size
+    run(small(), SAMPLE, out)
+    assert before == (sha256(out / "model" / "model.safetensors"), (out / "metrics.jsonl").stat().st_size)
+
+
+def test_another_recipe_is_refused_in_the_same_folder(out: Path) -> None:
+    with pytest.raises(MioError, match="another recipe"):
+        run(override(small(), ["seed=7"]), SAMPLE, out)
+
+
+def test_the_trained_model_speaks_and_its_report_has_counts(out: Path) -> None:
+    assert load(out / "model").chat("Draw a fox.", out="image", tokens=40).faults == ()
+    rows = read_json(out / "measure" / "report.json")
+    assert len(rows) > 15 and all(row["count"] > 0 for row in rows)
+
+
+def test_the_card_names_data_numbers_and_times(out: Path) -> None:
+    rows = read_json(out / "measure" / "report.json")
+    text = card(small(), {"language model": 1234567}, rows, out / "metrics.jsonl")
+    assert "1,234,567" in text and "CC BY-SA 4.0" in text and str(rows[0]["what"]) in text
+    assert {name: steps for name, steps, _ in stage_times(out / "metrics.jsonl")}["sft"] == "2"
