@@ -86,9 +86,10 @@ class Store:
         return np.diff(self.offsets)
 
     def tasks(self) -> dict[str, NDArray[np.int64]]:
-        """Task name -> numbers of its samples."""
+        """Numbers of the samples of every task, and of every "task/source"."""
         names = np.array([s["task"] for s in self.samples])
-        return {str(n): np.flatnonzero(names == n) for n in np.unique(names)}
+        narrow = np.array([f"{s['task']}/{s['source']}" for s in self.samples])
+        return {str(n): np.flatnonzero(all_names == n) for all_names in (names, narrow) for n in np.unique(all_names)}
 
 
 def _mapped(path: Path, kind: type[Any]) -> NDArray[Any]:

@@ -53,7 +53,8 @@ class SpeechStageConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training the language model. `shares`: tokens of each task; tasks not named stay out."""
+    """One stretch of training the language model. `shares`: tokens of each "task" or "task/source"; those not named
+    stay out."""
 
     name: str
     store: str  # "pretrain" or "instruct"

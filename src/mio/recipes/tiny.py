@@ -91,6 +91,32 @@ INSTRUCTIONS = {
     "define": 0.1,
 }
 
+FOCUS = {  # what the small model can learn well, with the rest kept alive
+    "name picture/emoji": 2.6,
+    "name picture/digits": 1.2,
+    "name picture/doodles": 0.5,
+    "draw picture/emoji": 2.4,
+    "draw picture/digits": 0.15,
+    "draw picture/doodles": 0.1,
+    "restyle": 0.2,
+    "describe scene": 0.15,
+    "question scene": 1.4,
+    "draw scene": 0.25,
+    "edit scene": 0.15,
+    "transcribe/fsdd": 0.9,
+    "transcribe/names": 0.2,
+    "transcribe/keywords": 0.1,
+    "say/fsdd": 0.9,
+    "repeat": 0.15,
+    "speak picture/digits": 0.2,
+    "draw speech": 0.15,
+    "describe clip": 0.15,
+    "motion": 0.8,
+    "film": 0.25,
+    "story": 0.15,
+    "in context": 0.15,
+}
+
 
 def tiny() -> Recipe:
     return Recipe(
@@ -153,7 +179,8 @@ def tiny() -> Recipe:
             Stage("stage1-align", "pretrain", ALIGN, Fit(250, Optim(2e-3))),
             Stage("stage2-interleave", "pretrain", INTERLEAVE, Fit(200, Optim(1.5e-3))),
             Stage("stage3-speech", "pretrain", SPEAK, Fit(200, Optim(1.5e-3))),
-            Stage("sft", "instruct", INSTRUCTIONS, Fit(2200, Optim(2e-3, warmup=0.05))),
+            Stage("sft", "instruct", INSTRUCTIONS, Fit(1055, Optim(2e-3, warmup=0.11, floor=0.63))),
+            Stage("sft-focus", "instruct", FOCUS, Fit(5200, Optim(1.6e-3, warmup=0.02, floor=0.02)), tokens=2048),
         ),
         judges={"picture": 2000, "digit": 400, "word": 600, "speaker": 600, "motion": 500},
         decoding={
