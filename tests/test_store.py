@@ -44,7 +44,10 @@ def test_a_store_holds_the_records_written(tmp_path: Path) -> None:
             assert_array_equal(store[n].loss, r.sequence.loss)
             assert store.samples[n] == {"id": r.id, "task": r.task, "source": r.source, "license": "CC0"}
         tasks = store.tasks()
-        assert {s: t for t, members in tasks.items() for s in members} == {n: r.task for n, r in enumerate(written)}
+        for label in ("{0.task}", "{0.task}/{0.source}"):
+            names = [label.format(r) for r in written]
+            held = {s: name for name in set(names) for s in tasks[name].tolist()}
+            assert held == dict(enumerate(names))
 
     check()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +88,11 @@ class Store:
 
     def tasks(self) -> dict[str, NDArray[np.int64]]:
         """Numbers of the samples of every task, and of every "task/source"."""
-        names = np.array([s["task"] for s in self.samples])
-        narrow = np.array([f"{s['task']}/{s['source']}" for s in self.samples])
-        return {str(n): np.flatnonzero(all_names == n) for all_names in (names, narrow) for n in np.unique(all_names)}
+        groups: dict[str, list[int]] = defaultdict(list)
+        for number, sample in enumerate(self.samples):
+            groups[sample["task"]].append(number)
+            groups[f"{sample['task']}/{sample['source']}"].append(number)
+        return {name: np.array(numbers) for name, numbers in groups.items()}
 
 
 def _mapped(path: Path, kind: type[Any]) -> NDArray[Any]:
