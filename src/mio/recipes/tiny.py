@@ -180,12 +180,12 @@ def tiny() -> Recipe:
             Stage("stage2-interleave", "pretrain", INTERLEAVE, Fit(200, Optim(1.5e-3))),
             Stage("stage3-speech", "pretrain", SPEAK, Fit(200, Optim(1.5e-3))),
             Stage("sft", "instruct", INSTRUCTIONS, Fit(1055, Optim(2e-3, warmup=0.11, floor=0.63))),
-            Stage("sft-focus", "instruct", FOCUS, Fit(5200, Optim(1.6e-3, warmup=0.02, floor=0.02)), tokens=2048),
+            Stage("sft-focus", "instruct", FOCUS, Fit(4200, Optim(1.6e-3, warmup=0.02, floor=0.02)), tokens=2048),
         ),
         judges={"picture": 2000, "digit": 400, "word": 600, "speaker": 600, "motion": 500},
         decoding={
             "text": GREEDY,
-            "image": GREEDY,
+            "image": Sampling(temperature=0.8, top_p=0.7),
             "speech": Sampling(temperature=0.7, top_p=0.7),
         },
     )
