@@ -84,7 +84,10 @@ def _pixels(replies: Sequence[Reply]) -> list[NDArray[np.uint8]]:
 
 
 def picture_among_100(replies: Sequence[Reply], samples: Sequence[Sample], judges: Judges) -> Share:
-    right = judges.picture.among(as_pictures(_pixels(replies)), [str(s.meta["name"]) for s in samples], 99)
+    """Things that the judge has seen in training; others it cannot name."""
+    names = [str(s.meta["name"]) for s in samples]
+    known = [n for n, name in enumerate(names) if name in judges.picture.names]
+    right = judges.picture.among(as_pictures(_pixels([replies[n] for n in known])), [names[n] for n in known], 99)
     return Share(sum(right), len(right))
 
 
