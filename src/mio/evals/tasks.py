@@ -140,6 +140,7 @@ def _takes_turns(reply: Reply) -> bool:
 
 
 FSDD = ("fsdd",)
+TOKENS = {"text": 60, "image": 40, "speech": 500, "video": 160, "text,image": 500}  # most ids of an answer
 MEASURES: tuple[Measure, ...] = (
     Measure("speech -> text", "spoken digit, exact word", "transcribe", "text", answers, FSDD),
     Measure("speech -> text", "spoken name of a picture, exact", "transcribe", "text", answers, ("names",)),
@@ -222,7 +223,7 @@ def measure(model: Model, shelves: Mapping[str, Shelf], judges: Judges, batch: i
         if not samples:
             continue
         start = time.perf_counter()
-        jobs = [Job(_prompt(s), m.out, 500, seed=n) for n, s in enumerate(samples)]
+        jobs = [Job(_prompt(s), m.out, TOKENS[m.out], seed=n) for n, s in enumerate(samples)]
         replies = [r for i in range(0, len(jobs), batch) for r in model.run(jobs[i : i + batch])]
         seconds = (time.perf_counter() - start) / len(jobs)
         yield Score(m.direction, m.what, m.check(replies, samples, judges), m.split, seconds)
