@@ -146,9 +146,12 @@ def test_the_wording_varies_with_the_shelfs_seed() -> None:
     assert first != second
 
 
-def test_the_shipped_mixtures_name_known_tasks_only() -> None:
+def test_the_shipped_mixtures_name_known_tasks_and_sources_only() -> None:
+    sources = {source.name for source in CORPUS} | {"edits"}
     for stage in tiny().stages:
-        assert set(stage.shares) <= set({"instruct": INSTRUCT, "pretrain": PRETRAINING}[stage.store])
+        named = [share.partition("/") for share in stage.shares]
+        assert {task for task, _, _ in named} <= set({"instruct": INSTRUCT, "pretrain": PRETRAINING}[stage.store])
+        assert {source for _, _, source in named if source} <= sources
 
 
 # ------------------------------------------------------------------------------------------------ right answers

@@ -91,8 +91,8 @@ def _repeated(x: Tensor, heads: int) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     """Attention over (B, H, T, Dh).
 
-    On a CPU and for short sequences two batched matrix products beat the fused kernel, whose backward pass is 4x
-    slower there (docs/results.md, "attention on two cores").
+    On a CPU and for short sequences two batched matrix products beat the fused kernel, whose backward pass is several
+    times slower there (docs/results.md, "attention on two cores").
     """
     if q.device.type != "cpu" or k.shape[-2] > 512:
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
