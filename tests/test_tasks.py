@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mio.data.prepare import split
-from mio.data.sources import Item, PairSource, StyledSource, held_out, read_corpus, records
+from mio.data.sources import CORPUS, Item, PairSource, StyledSource, held_out, read_corpus, records
 from mio.data.tasks import INSTRUCT, PRETRAINING, Shelf, plain_text, style_of, words
 from mio.recipes.tiny import tiny
 from mio.sequence import ChatTemplate, parse, render
