@@ -292,8 +292,9 @@ def _durations(data: bytes, kind: str, limits: Limits) -> list[float]:
         if stream is None:
             raise DataError(f"This {kind} file has no pictures.", fix="Read it as audio.")
         _check_most(stream.width * stream.height, limits.pixels, "pixels")
-        starts, end = list[float](), 0.0
+        starts, end, came = list[float](), 0.0, 0
         for packet in container.demux(stream):
+            came += packet.dts is not None  # all but the last, which only flushes
             if packet.is_corrupt:
                 raise DataError("It is cut short within a frame.", fix="Copy it again.")
             time = packet.dts if packet.pts is None else packet.pts  # AVI knows decoding times only
@@ -301,6 +302,8 @@ def _durations(data: bytes, kind: str, limits: Limits) -> list[float]:
                 starts.append(float(time * packet.time_base))
                 end = max(end, float((time + (packet.duration or 0)) * packet.time_base))
                 _check_most(len(starts), limits.frames, "frames")
+        if came < stream.frames:  # a cut between two frames, where the index counts them
+            raise DataError(f"It is cut short: {came} of {stream.frames} frames came.", fix="Copy it again.")
         _check_whole(container, stream, end)
         gaps = np.diff(sorted(set(starts))).tolist()  # a set: VP8's hidden frames share a neighbour's time
         return [*gaps, end - max(starts) or float(np.mean(gaps or 1.0))]  # the last may have no duration
