@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,8 @@ from mio.sequence import TokenSequence
 from mio.tokenizers.quantizers import VectorQuantizer
 from mio.train.loop import Fit, Interrupted, fit
 from mio.train.objectives import next_token_loss
-from mio.train.optim import Optim, adamw, optimizer_tensors, rate, restore_optimizer
+from mio.train.optim import Optim, adamw, hidden_matrices, optimizer_tensors, optimizers, rate, restore_optimizers
+from mio.train.parallel import Task, run_ranks, run_tasks
 from mio.types import DataError
 
 STEPS = 12
@@ -117,7 +119,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights(tmp_path: Pa
     good, bad = toy(stop=7), toy(nan=8)
     with pytest.raises(Interrupted):
         run(good, tmp_path / "good")
-    with pytest.raises(FloatingPointError, match="Loss is nan at step 8"):
+    with pytest.raises(FloatingPointError, match="Loss is nan in batch 8"):
         run(bad, tmp_path / "bad")
     assert_close(dict(bad.module.named_parameters()), dict(good.module.named_parameters()), rtol=0, atol=0)
     assert read_json(tmp_path / "bad" / "state" / "step.json") == {"step": 5}
@@ -194,13 +196,28 @@ def test_decay_is_for_matrices_only() -> None:
     assert {p.ndim for p in groups[1]["params"]} == {1}
 
 
-def test_restore_optimizer_inverts_optimizer_tensors() -> None:
+@pytest.mark.parametrize("muon", [False, True])
+def test_restoring_optimizers_inverts_their_tensors(muon: bool) -> None:
     net = Net()
-    first, second = adamw(net, Optim()), adamw(net, Optim())
+    first, second = (optimizers(net, Optim(muon=muon)) for _ in range(2))
     net(torch.randn(5, 4))[0].sum().backward()
-    first.step()
-    restore_optimizer(second, optimizer_tensors(first))
+    for optimizer in first:
+        optimizer.step()
+    assert len(optimizer_tensors(first)) >= len(list(net.parameters()))
+    restore_optimizers(second, optimizer_tensors(first))
     assert_close(optimizer_tensors(second), optimizer_tensors(first), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_muon_takes_hidden_matrices_and_every_parameter_has_one_optimizer(tied: bool) -> None:
+    c = BackboneConfig(50, layers=2, width=8, heads=2, kv_heads=1, head_dim=4, hidden=16, tied=tied)
+    model = Backbone(c)
+    found = [id(p) for o in optimizers(model, Optim(muon=True)) for g in o.param_groups for p in g["params"]]
+    assert sorted(found) == sorted(id(p) for p in model.parameters())
+    hidden = {id(p) for p in hidden_matrices(model)}
+    names = {n.split(".")[-2] for n, p in model.named_parameters() if id(p) in hidden}
+    assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert len(hidden) == 14
 
 
 def test_a_state_holds_no_pickle(tmp_path: Path) -> None:
@@ -208,3 +225,47 @@ def test_a_state_holds_no_pickle(tmp_path: Path) -> None:
     names = {p.name for p in (tmp_path / "x" / "state").iterdir()}
     assert names == {"module.safetensors", "optimizer.safetensors", "step.json", "manifest.json"}
     assert "quantize.seen" in load_tensors(tmp_path / "x" / "state" / "module.safetensors")
+
+
+@dataclass
+class Plain:
+    """Regression without buffers or chance: what ranks share is the gradient, and nothing else may differ."""
+
+    module: nn.Linear
+
+    def batch(self, number: int) -> Tensor:
+        return torch.from_numpy(np.random.default_rng(number).normal(size=(5, 4)).astype(np.float32))
+
+    def losses(self, batch: Tensor) -> dict[str, Tensor]:
+        return {"loss": (self.module(batch) - batch.sum(1, keepdim=True)).pow(2).mean()}
+
+
+def train_parts(folder: Path) -> None:
+    torch.manual_seed(3)
+    c = Fit(6, Optim(1e-2), save_every=2, log_every=2, bf16=False, parts=2)
+    fit(Plain(nn.Linear(4, 1)), c, folder, "plain", folder / "metrics.jsonl")
+
+
+def test_two_ranks_train_what_one_trains_with_two_parts_a_step(tmp_path: Path) -> None:
+    train_parts(tmp_path / "one")
+    run_ranks(train_parts, (tmp_path / "two",), 2, 1)
+    one, two = (load_tensors(tmp_path / n / "state" / "module.safetensors") for n in ("one", "two"))
+    assert_close(two, one, rtol=1e-6, atol=1e-7)
+    lines = [(tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in ("one", "two")]
+    assert len(lines[0]) == len(lines[1]) == 3  # only the first rank writes
+
+
+def fail(number: int) -> None:
+    raise DataError("broken", at="here", fix="mend it")
+
+
+def wait_for_stop() -> None:
+    time.sleep(60)
+
+
+def test_an_error_in_one_process_is_raised_with_its_words_and_stops_the_others() -> None:
+    begun = time.monotonic()
+    with pytest.raises(DataError, match="broken") as caught:
+        run_tasks([Task(wait_for_stop, (), 1), Task(fail, (1,), 1)])
+    assert (caught.value.at, caught.value.fix) == ("here", "mend it")
+    assert time.monotonic() - begun < 50

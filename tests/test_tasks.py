@@ -110,7 +110,8 @@ def test_an_instruction_ends_with_an_assistant_turn_and_says_where_it_came_from(
     assert len({s.id for s in samples}) == len(samples)
     for sample in samples:
         assert isinstance(sample.content, Turns)
-        assert [m.role for m in sample.content.messages] == ["user", "assistant"]
+        roles = [m.role for m in sample.content.messages]
+        assert roles == ["user", "assistant"] * (len(roles) // 2) and roles
         assert all(m.parts for m in sample.content.messages)
         assert (sample.license, sample.source) == ("CC0", owner_source(sample))
 

@@ -30,6 +30,7 @@ class Arguments(argparse.Namespace):
     run: Path | None
     changes: list[str]
     only: str
+    workers: int
     count: int
     prompt: str | None
     attachments: list[Path]

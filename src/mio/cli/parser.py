@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
@@ -163,6 +164,9 @@ def _recipe_options(parser: _Parser) -> None:
     parser.add_argument("--out", type=Path, dest="run", metavar="RUN", help="the run's folder (default: runs/RECIPE)")
     changes = "change a field by its path; may be repeated"
     parser.add_argument("--set", action="append", dest="changes", default=[], metavar="A.B=C", help=changes)
+    cores = os.cpu_count() or 1
+    workers = "processes that share the cores: stages side by side, and ranks of one training (default: 2)"
+    parser.add_argument("--workers", type=int, default=min(2, cores), metavar="N", help=workers)
 
 
 def _train(group: _Group) -> None:

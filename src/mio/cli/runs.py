@@ -20,7 +20,7 @@ from mio.cli.inputs import fast_matmul, open_model
 from mio.config import dump_yaml, from_dict, load_yaml, override, suggest, to_dict
 from mio.data.store import Store
 from mio.processor import Processor
-from mio.recipe import STAGES, Recipe, Run, run
+from mio.recipe import STAGES, Recipe, Run, run, with_needs
 from mio.recipe.language import processor
 from mio.train.loop import Interrupted
 from mio.types import Ids, MioError, MissingError, Text
@@ -75,8 +75,7 @@ def train(args: Arguments, console: Console) -> int:
 
 
 def prepare(args: Arguments, console: Console) -> int:
-    names = list(STAGES)
-    return _run(args, console, tuple(names[: names.index("prepare") + 1]))
+    return _run(args, console, with_needs("prepare"))
 
 
 def _run(args: Arguments, console: Console, only: tuple[str, ...]) -> int:
@@ -87,7 +86,7 @@ def _run(args: Arguments, console: Console, only: tuple[str, ...]) -> int:
     console.note(f"{recipe.name}: {corpus} -> {out}")
     begun = time.perf_counter()
     try:
-        run(recipe, corpus, out, only)
+        run(recipe, corpus, out, only, max(1, args.workers))
     except Interrupted as stop:
         raise Interruption(str(stop), at=str(out), fix="Run the same command again.") from stop
     done = stages_done(out)

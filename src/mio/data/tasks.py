@@ -123,6 +123,19 @@ def question_scene(shelf: Shelf) -> Iterator[Sample]:
             yield ask(f"question{number}", item, [medium(item, "image"), question.capitalize()], [answer])
 
 
+def questions_scene(shelf: Shelf) -> Iterator[Sample]:
+    """All questions about a picture in one conversation, in chance order; the picture is shown once."""
+    for item in shelf.of_source("scenes"):
+        asked = list(item.meta["qa"])
+        turns: list[Message] = []
+        for number in shelf.rng("questions", item.id).permutation(len(asked)):
+            question, answer = (Text(t) for t in asked[number])
+            shown = (medium(item, "image"),) if not turns else ()
+            turns.append(Message("user", (*shown, Text(question.text.capitalize()))))
+            turns.append(Message("assistant", (answer,)))
+        yield Sample(f"questions:{item.id}", Turns(tuple(turns)), item.source, item.license)
+
+
 def draw_scene(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source("scenes"):
         yield ask("scene", item, [f"Draw {words(item)}."], [medium(item, "image")], caption=words(item))
@@ -290,6 +303,7 @@ INSTRUCT: Mapping[str, Task] = {
     "restyle": restyle,
     "describe scene": describe_scene,
     "question scene": question_scene,
+    "questions scene": questions_scene,
     "draw scene": draw_scene,
     "edit scene": edit_scene,
     "transcribe": transcribe,

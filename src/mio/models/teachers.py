@@ -24,16 +24,22 @@ class TextTower(nn.Module):
 
 
 class LogMel(nn.Module):
-    """Log mel spectrogram of (B, n) samples: (B, bands, ceil(n / hop)), natural log clamped at 1e-5."""
+    """Log mel spectrogram of (B, n) samples: (B, bands, ceil(n / hop)), natural log.
+
+    `floor`: amplitude of white noise that counts as silence, the same for every `fft`.
+    """
 
     window: Tensor
     bank: Tensor
 
-    def __init__(self, rate: int = 16000, fft: int = 1024, hop: int = 320, bands: int = 80, low: float = 0.0) -> None:
+    def __init__(
+        self, rate: int = 16000, fft: int = 1024, hop: int = 320, bands: int = 80, floor: float = 1e-5
+    ) -> None:
         super().__init__()
         self.fft, self.hop = fft, hop
+        self.floor = floor * (0.375 * fft) ** 0.5 * fft / rate  # what the bank makes of such noise under a Hann window
         self.register_buffer("window", torch.hann_window(fft), persistent=False)
-        self.register_buffer("bank", mel_bank(rate, fft, bands, low), persistent=False)
+        self.register_buffer("bank", mel_bank(rate, fft, bands), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
         frames = -(-samples.shape[-1] // self.hop)
@@ -41,16 +47,16 @@ class LogMel(nn.Module):
             spectrum = torch.stft(
                 samples.float(), self.fft, self.hop, window=self.window, return_complex=True, pad_mode="constant"
             ).abs()[..., :frames]
-            return torch.log((self.bank @ spectrum).clamp(min=1e-5))
+            return torch.log((self.bank @ spectrum).clamp(min=self.floor))
 
 
-def mel_bank(rate: int, fft: int, bands: int, low: float = 0.0) -> Tensor:
+def mel_bank(rate: int, fft: int, bands: int) -> Tensor:
     """Triangular filters equally spaced on the HTK mel scale, each of unit area: (bands, fft // 2 + 1)."""
 
     def mel(hertz: Tensor) -> Tensor:
         return 2595 * torch.log10(1 + hertz / 700)
 
-    ends = mel(torch.tensor([low, rate / 2]))
+    ends = mel(torch.tensor([0.0, rate / 2]))
     edges = 700 * (10 ** (torch.linspace(float(ends[0]), float(ends[1]), bands + 2) / 2595) - 1)
     hertz = torch.linspace(0, rate / 2, fft // 2 + 1)
     rising = (hertz - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]

@@ -7,14 +7,16 @@ command resumes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from mio.checkpoint import read_json, write_json
 from mio.config import suggest, to_dict
 from mio.recipe.language import language_stages, prepare_stage
-from mio.recipe.report import measure_stage
+from mio.recipe.report import judges_stage, measure_stage
 from mio.recipe.tokenizers import align_stage, image_stage, speech_stage, teacher_stage, text_stage
 from mio.recipe.tree import DataConfig, ImageConfig, Recipe, Run, SpeechStageConfig, Stage, TextConfig
+from mio.train.parallel import Crew, Task
 from mio.types import MioError
 
 __all__ = [
@@ -27,22 +29,43 @@ __all__ = [
     "Stage",
     "TextConfig",
     "run",
+    "with_needs",
 ]
 
-STAGES: dict[str, Callable[[Run], None]] = {
-    "text": text_stage,
-    "align": align_stage,
-    "image": image_stage,
-    "teacher": teacher_stage,
-    "speech": speech_stage,
-    "prepare": prepare_stage,
-    "model": language_stages,
-    "measure": measure_stage,
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage does and which stages it waits for. `whole`: it uses all the cores itself."""
+
+    stage: Callable[[Run], None]
+    needs: tuple[str, ...] = ()
+    whole: bool = False
+
+
+STAGES: dict[str, Work] = {
+    "text": Work(text_stage),
+    "align": Work(align_stage, ("text",)),
+    "image": Work(image_stage, ("align",)),
+    "teacher": Work(teacher_stage),
+    "speech": Work(speech_stage, ("teacher",)),
+    "judges": Work(judges_stage),
+    "prepare": Work(prepare_stage, ("image", "speech"), whole=True),
+    "model": Work(language_stages, ("prepare",), whole=True),
+    "measure": Work(measure_stage, ("model", "judges"), whole=True),
 }
 
 
-def run(recipe: Recipe, corpus: Path, out: Path, only: tuple[str, ...] = ()) -> None:
-    """Run every stage that is not finished yet, in order; `only` names some of them.
+def with_needs(name: str) -> tuple[str, ...]:
+    """A stage and all that it waits for, in order."""
+    before = [n for need in STAGES[name].needs for n in with_needs(need)]
+    return tuple(n for n in STAGES if n in {*before, name})
+
+
+def run(recipe: Recipe, corpus: Path, out: Path, only: tuple[str, ...] = (), workers: int = 1) -> None:
+    """Run every stage that is not finished yet; `only` names some of them.
+
+    With more `workers`, stages that do not need one another run side by side in processes of their own, and ranks of
+    the language model share each of its steps.
 
     Raises:
         MioError: an unknown stage, or `out` holds another recipe's run.
@@ -50,11 +73,27 @@ def run(recipe: Recipe, corpus: Path, out: Path, only: tuple[str, ...] = ()) -> 
     for name in only:
         if name not in STAGES:
             raise MioError(f"No stage {name!r}.", fix=suggest(name, STAGES))
-    job = Run(recipe, corpus, out)
+    job = Run(recipe, corpus, out, workers)
     _claim(job)
-    for name, stage in STAGES.items():
-        if (not only or name in only) and not job.done(name):
-            stage(job)
+    todo = [name for name in STAGES if (not only or name in only) and not job.done(name)]
+    if workers > 1:
+        _side_by_side(job, [name for name in todo if not STAGES[name].whole])
+    for name in todo:
+        if not job.done(name):
+            STAGES[name].stage(job)
+
+
+def _side_by_side(job: Run, todo: list[str]) -> None:
+    """At most `workers` stages at a time, each as soon as those that it needs are finished."""
+    crew = Crew()
+    names: dict[object, str] = {}
+    with crew.forward_signals():
+        while todo or crew.busy:
+            ready = [n for n in todo if not {*STAGES[n].needs} & {*todo, *names.values()}]
+            for name in ready[: job.workers - crew.busy]:
+                todo.remove(name)
+                names[crew.start(Task(STAGES[name].stage, (job,), job.threads))] = name
+            names.pop(crew.finish_one())
 
 
 def _claim(job: Run) -> None:

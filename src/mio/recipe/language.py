@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from math import gcd
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from mio.processor import Processor
 from mio.recipe.tree import Run
 from mio.train.loop import fit
 from mio.train.objectives import next_token_loss
+from mio.train.parallel import barrier, rank, run_ranks
 from mio.types import Sample
 from mio.vocab import Vocabulary
 
@@ -73,7 +75,12 @@ class _LanguageObjective:
 
 
 def language_stages(run: Run) -> None:
-    """The stages of the language model, each starting from the weights of the one before."""
+    """The stages of the language model, each starting from the weights of the one before; ranks share every step."""
+    ranks = gcd(run.workers, *(stage.fit.parts for stage in run.recipe.stages))
+    run_ranks(_train_language, (run,), ranks, run.threads)
+
+
+def _train_language(run: Run) -> None:
     r, speaker = run.recipe, processor(run)
     names, kinds = kinds_of(speaker.vocab)
     torch.manual_seed(r.seed)
@@ -82,7 +89,9 @@ def language_stages(run: Run) -> None:
         folder = run.out / "stages" / stage.name
         if not (folder / "config.json").is_file():
             store = Store.open(run.out / "prepare" / stage.store, speaker.fingerprint)
-            loader = Loader.plan(store, stage.shares, kinds, stage.tokens, stage.fit.steps, r.seed + number)
+            loader = Loader.plan(
+                store, stage.shares, kinds, stage.tokens, stage.fit.steps * stage.fit.parts, r.seed + number
+            )
             fit(
                 _LanguageObjective(model, loader, names),
                 stage.fit,
@@ -90,11 +99,14 @@ def language_stages(run: Run) -> None:
                 stage.name,
                 run.metrics,
             )
-            state = model.state_dict()
-            commit(folder, partial(save_module, config=to_dict(stage), state={k: v.clone() for k, v in state.items()}))
+            if rank() == 0:
+                state = {k: v.clone() for k, v in model.state_dict().items()}
+                commit(folder, partial(save_module, config=to_dict(stage), state=state))
+            barrier()
         load_state(model, load_tensors(folder / "model.safetensors"), str(folder))
     config = ModelConfig(r.name, model.config, r.rows, r.systems, r.decoding, r.frames, speaker.fingerprint)
-    save(run.out / "model", config, model, run.out, {})
+    if rank() == 0:
+        save(run.out / "model", config, model, run.out, {})
 
 
 def kinds_of(vocab: Vocabulary) -> tuple[tuple[str, ...], NDArray[np.int64]]:

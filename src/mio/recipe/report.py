@@ -25,7 +25,13 @@ from mio.tokenizers.video import uniform_frames
 from mio.types import Image, Video
 
 
-def judges_stage(run: Run) -> Judges:
+def judges_stage(run: Run) -> None:
+    """The classifiers that measure, trained apart from everything else."""
+    judges(run)
+    write_json(run.out / "judges" / "config.json", dict(run.recipe.judges))
+
+
+def judges(run: Run) -> Judges:
     """Classifiers trained on real media of the training split only; each resumes or loads what it has learned."""
     train = run.items()[0]
     pictures = load_pictures(
@@ -74,14 +80,14 @@ class Film:
 
 def measure_stage(run: Run) -> None:
     """Every direction on the validation split, and the judges on real validation media, into report.json."""
-    judges = judges_stage(run)
+    judging = judges(run)
     model, (train, val) = load(run.out / "model"), run.items()
     seen = [i for i in train if i.source == "emoji"]
     made = list(run.scene_maker(train).fresh(run.recipe.seed + 1).edit_items(200))
     splits = {"validation": val, "train": seen, "made": made}
     shelves = {n: Shelf.of(encode_items(i, model.processor), run.recipe.seed) for n, i in splits.items()}
-    rows = [score.row() for score in measure(model, shelves, judges)]
-    rows += [score.row() for score in judged_real(judges, val, run.recipe)]
+    rows = [score.row() for score in measure(model, shelves, judging)]
+    rows += [score.row() for score in judged_real(judging, val, run.recipe)]
 
     def write(folder: Path) -> None:
         write_json(folder / "report.json", rows)

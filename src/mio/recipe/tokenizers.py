@@ -40,7 +40,7 @@ def _pictures(run: Run, text: TextTokenizer) -> Pictures:
     c, train = run.recipe.image, run.items()[0]
     pictures = load_pictures(train, c.network.image_size, frames=4)
     maker = run.scene_maker(train)
-    for number, scene in enumerate(maker.scenes(run.recipe.data.scenes)):
+    for number, scene in enumerate(maker.scenes(c.scenes)):
         pixels = resize(maker.draw(scene, number), c.network.image_size).pixels
         pictures.append(Picture(pixels, scene.caption, "scenes"))
     captions = sorted({p.caption for p in pictures if p.caption})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class ImageConfig:
     align: Fit
     quantize: Fit
     batch: int = 64
+    scenes: int = 4000  # how many of the generated ones are among its pictures
     share: dict[str, float] = field(default_factory=dict)  # of each source among drawn pictures
 
 
@@ -60,7 +62,7 @@ class Stage:
     store: str  # "pretrain" or "instruct"
     shares: dict[str, float]
     fit: Fit
-    tokens: int = 4096  # of a batch
+    tokens: int = 4096  # of a pack; `fit.parts` packs make a batch
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,17 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe, its corpus folder and where its results go."""
+    """A recipe, its corpus folder and where its results go. `workers`: processes that share the cores."""
 
     recipe: Recipe
     corpus: Path
     out: Path
+    workers: int = 1
+
+    @property
+    def threads(self) -> int:
+        """Cores of each worker."""
+        return max(1, (os.cpu_count() or 1) // self.workers)
 
     @property
     def metrics(self) -> Path:

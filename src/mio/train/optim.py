@@ -1,7 +1,8 @@
-"""AdamW with weight decay on matrices only, and the cosine schedule with warm-up."""
+"""AdamW with weight decay on matrices only, Muon for hidden matrices where asked, and the cosine schedule."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, pi
 
@@ -11,16 +12,39 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Optim:
+    """`muon`: weights of hidden linear layers learn by orthogonalised momentum (Jordan et al., 2024), scaled so that
+    `lr` means what it means for AdamW, which keeps embeddings, head and vectors."""
+
     lr: float = 3e-4
     warmup: float = 0.03  # share of all steps (MIO, paper 3.3)
     floor: float = 0.05  # final lr as a share of the peak
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05
     clip: float = 1.0
+    muon: bool = False
 
 
-def adamw(module: nn.Module, c: Optim) -> torch.optim.AdamW:
-    wanted = [p for p in module.parameters() if p.requires_grad]
+def optimizers(module: nn.Module, c: Optim) -> list[torch.optim.Optimizer]:
+    """What trains `module`: every parameter belongs to exactly one of them."""
+    if not c.muon:
+        return [adamw(module, c)]
+    hidden = hidden_matrices(module)
+    muon = torch.optim.Muon(
+        hidden, lr=c.lr, weight_decay=c.weight_decay, momentum=c.betas[1], adjust_lr_fn="match_rms_adamw"
+    )
+    return [muon, adamw(module, c, without=hidden)]
+
+
+def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Weights of linear layers, without those that read from or write to a vocabulary."""
+    tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    found = [m.weight for n, m in module.named_modules() if isinstance(m, nn.Linear) and not n.endswith("lm_head")]
+    return [w for w in found if w.requires_grad and id(w) not in tables]
+
+
+def adamw(module: nn.Module, c: Optim, without: Sequence[nn.Parameter] = ()) -> torch.optim.AdamW:
+    others = {id(p) for p in without}
+    wanted = [p for p in module.parameters() if p.requires_grad and id(p) not in others]
     groups = [
         {"params": [p for p in wanted if p.ndim >= 2], "weight_decay": c.weight_decay},
         {"params": [p for p in wanted if p.ndim < 2], "weight_decay": 0.0},
@@ -37,17 +61,20 @@ def rate(c: Optim, step: int, steps: int) -> float:
     return c.lr * (c.floor + (1 - c.floor) * 0.5 * (1 + cos(pi * along)))
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as flat named tensors: no pickle needed to keep it."""
-    state = optimizer.state_dict()["state"]
+def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The optimizers' states as flat named tensors: no pickle needed to keep them."""
     return {
-        f"{index}.{name}": torch.as_tensor(value) for index, slots in state.items() for name, value in slots.items()
+        f"{number}.{index}.{name}": torch.as_tensor(value)
+        for number, optimizer in enumerate(optimizers)
+        for index, slots in optimizer.state_dict()["state"].items()
+        for name, value in slots.items()
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
+def restore_optimizers(optimizers: Sequence[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in tensors.items():
-        index, name = key.split(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        number, index, name = key.split(".")
+        states[int(number)].setdefault(int(index), {})[name] = value
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

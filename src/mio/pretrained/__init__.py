@@ -1,0 +1,1 @@
+"""Released checkpoints, one file per family: their files, their names, their numbers."""

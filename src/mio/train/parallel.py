@@ -1,0 +1,150 @@
+"""Several processes: stages side by side on a share of the cores each, or ranks that train one module together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+Work = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A function and its arguments for a process of its own, which may use `threads` cores."""
+
+    work: Work
+    args: tuple[Any, ...]
+    threads: int
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def share_gradients(module: nn.Module, stop: bool) -> bool:
+    """Sum the gradients of all ranks in place; True if any rank wants to stop: all learn it in the same step."""
+    if world() == 1:
+        return stop
+    grads = [p.grad for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads] + [torch.tensor([float(stop)])])
+    dist.all_reduce(flat)
+    for grad, summed in zip(grads, flat.split([g.numel() for g in grads] + [1])[:-1], strict=True):
+        grad.copy_(summed.view_as(grad))
+    return bool(flat[-1] > 0)
+
+
+def run_ranks(work: Work, args: tuple[Any, ...], count: int, threads: int) -> None:
+    """Run `work(*args)` in `count` processes that form one group (gloo); the first error of any is raised here."""
+    if count == 1:
+        work(*args)
+        return
+    with TemporaryDirectory() as folder:
+        meeting = Path(folder) / "ranks"
+        run_tasks([Task(_join, (number, count, str(meeting), work, args), threads) for number in range(count)])
+
+
+def _join(number: int, count: int, meeting: str, work: Work, args: tuple[Any, ...]) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=number, world_size=count)
+    try:
+        work(*args)
+    finally:
+        dist.destroy_process_group()
+
+
+def run_tasks(tasks: Sequence[Task]) -> None:
+    """Run all tasks at once and wait for every one; SIGINT and SIGTERM go on to them, so that they can save."""
+    crew = Crew()
+    with crew.forward_signals():
+        for task in tasks:
+            crew.start(task)
+        while crew.busy:
+            crew.finish_one()
+
+
+class Crew:
+    """Processes at work. After an error the others are asked to stop and the error is raised when all have."""
+
+    def __init__(self) -> None:
+        self._running: dict[Connection, BaseProcess] = {}
+        self._error: BaseException | None = None
+
+    @property
+    def busy(self) -> int:
+        return len(self._running)
+
+    def start(self, task: Task) -> Connection:
+        """Begin a task; what is returned names it in `finish_one`."""
+        context = multiprocessing.get_context("spawn")
+        mine, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_serve, args=(theirs, task))
+        process.start()
+        theirs.close()
+        self._running[mine] = process
+        return mine
+
+    def finish_one(self) -> Connection:
+        """Wait for the next task to end."""
+        done = next(iter(wait(list(self._running))))
+        assert isinstance(done, Connection)
+        process = self._running.pop(done)
+        try:
+            error = done.recv()
+        except EOFError:
+            error = RuntimeError("A process ended without a word: it was killed, or memory ran out.")
+        process.join()
+        if error is not None and self._error is None:
+            self._error = error
+            self.stop()
+        if self._error is not None and not self._running:
+            raise self._error
+        return done
+
+    def stop(self) -> None:
+        for process in self._running.values():
+            process.terminate()
+
+    @contextmanager
+    def forward_signals(self) -> Iterator[None]:
+        def forward(number: int, frame: FrameType | None) -> None:
+            self.stop()
+
+        before = {s: signal.signal(s, forward) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _serve(pipe: Connection, task: Task) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half done is cleaned up
+    torch.set_num_threads(task.threads)
+    torch.set_float32_matmul_precision("medium")
+    error: BaseException | None = None
+    try:
+        task.work(*task.args)
+    except BaseException as raised:
+        error = raised
+    pipe.send(error)
