@@ -158,9 +158,17 @@ def test_cached_logits_are_the_uncached_ones(prompts: list[int], steps: int, chu
 # ------------------------------------------------------------------------------------------------ parity
 
 
-def llama(c: BackboneConfig) -> torch.nn.Module:
+FAMILIES: dict[str, dict[str, bool]] = {"Llama": {}, "Qwen2": {"bias": True}, "Qwen3": {"qk_norm": True}}
+
+
+def config_of(family: str, tied: bool = False) -> BackboneConfig:
+    """Eight query heads on one key-value head, as in MIO-7B."""
+    return BackboneConfig(V, 2, 64, 8, 1, 8, 96, 5_000_000.0, positions=64, tied=tied, **FAMILIES[family])
+
+
+def hugging_face(family: str, c: BackboneConfig) -> torch.nn.Module:
     transformers = importlib.import_module("transformers")
-    config = transformers.LlamaConfig(
+    config = getattr(transformers, f"{family}Config")(
         vocab_size=c.vocabulary,
         hidden_size=c.width,
         intermediate_size=c.hidden,
@@ -173,22 +181,58 @@ def llama(c: BackboneConfig) -> torch.nn.Module:
         max_position_embeddings=c.positions,
         tie_word_embeddings=c.tied,
     )
-    return transformers.LlamaForCausalLM(config).eval()
+    return getattr(transformers, f"{family}ForCausalLM")(config).eval()
+
+
+def pair_of(family: str, tied: bool = False) -> tuple[Backbone, torch.nn.Module]:
+    """Ours and Hugging Face's with equal weights; norms and biases are random too, so that each of them counts."""
+    c = config_of(family, tied)
+    ours, theirs = fresh(c), hugging_face(family, c)
+    for parameter in ours.parameters():
+        if parameter.ndim == 1:
+            parameter.data += 0.5 * torch.randn_like(parameter)
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_logits_and_tensor_names_are_those_of_hugging_faces_llama(tied: bool) -> None:
-    c = BackboneConfig(V, 2, 64, 8, 1, 8, 96, 5_000_000.0, positions=64, tied=tied)
-    ours, theirs = fresh(c), llama(c)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tensor_names_and_shapes_are_hugging_faces(family: str, tied: bool) -> None:
+    ours, theirs = pair_of(family, tied)
     shapes = {k: v.shape for k, v in ours.state_dict().items()}
     assert shapes == {k: v.shape for k, v in theirs.state_dict().items()}
-    theirs.load_state_dict(ours.state_dict())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_logits_are_hugging_faces(family: str, tied: bool) -> None:
+    ours, theirs = pair_of(family, tied)
     ids = torch.randint(0, V, (2, 40))
-    with torch.no_grad():
-        expected = theirs(ids).logits
-        got = torch.stack(logits_of(ours, ids.flatten(), [40, 40]))
+    expected = theirs(ids).logits
+    got = torch.stack(logits_of(ours, ids.flatten(), [40, 40]))
     assert expected.std() > 0.5
     assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_cached_logits_are_hugging_faces_cached_ones(family: str) -> None:
+    ours, theirs = pair_of(family)
+    ids = torch.randint(0, V, (2, 40))
+    cache, past = Cache(ours.config, 2, 40, ours.lm_head.weight), None
+    for new in torch.arange(40).split([30, *[1] * 10]):
+        out = theirs(ids[:, new], past_key_values=past, use_cache=True)
+        past = out.past_key_values
+        got = ours.logits(ours.extend(ids[:, new], new.expand(2, -1), cache))
+        assert_close(got, out.logits, atol=1e-5, rtol=1e-5)
+
+
+def test_biases_start_at_zero_and_q_norms_at_one() -> None:
+    model = Backbone(BackboneConfig(V, 1, 8, 2, 1, 4, 16, bias=True, qk_norm=True))
+    state = model.state_dict()
+    assert [float(state[f"model.layers.0.self_attn.{x}_proj.bias"].abs().max()) for x in "qkv"] == [0, 0, 0]
+    assert state["model.layers.0.self_attn.q_norm.weight"].tolist() == [1, 1, 1, 1]
 
 
 def test_the_default_is_mio_7b() -> None:

@@ -87,7 +87,7 @@ def test_finished_requests_leave_the_batch(
     assert sizes == [4, *(sum(n > step for n in lengths) for step in range(1, max(lengths)))]
 
 
-def test_the_repetition_penalty_is_told_the_ids_of_the_answer_so_far(
+def test_the_repetition_penalty_is_told_the_ids_of_the_prompt_and_the_answer_so_far(
     backbone: Backbone, vocab: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[list[int]] = []
@@ -98,7 +98,7 @@ def test_the_repetition_penalty_is_told_the_ids_of_the_answer_so_far(
 
     monkeypatch.setattr(engine, "choose", note)
     out = answers(backbone, [request(vocab, 1)])[0]
-    assert told == [sorted(set(out[:n])) for n in range(len(out))]
+    assert told == [sorted({*PROMPTS[1], *out[:n]}) for n in range(len(out))]
 
 
 def test_a_request_beyond_the_models_positions_is_refused_with_numbers(backbone: Backbone, vocab: Vocabulary) -> None:

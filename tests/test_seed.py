@@ -17,7 +17,7 @@ from torch.testing import assert_close
 
 from mio.models.decoders import PixelDecoder, PixelDecoderConfig
 from mio.tokenizers.seed import MEAN, STD, Decoded, SeedConfig, SeedNetwork, SeedTokenizer, normalise, start_from_places
-from mio.types import Image, Modality, Tokenizer
+from mio.types import Image, MissingError, Modality, Tokenizer
 
 GOLDEN = "4a2774f8ff06ac713dd4c36999558843d9c9ea5978aec5e1b2bf82473f5f9838"
 ROW = Modality("image", 1, 16, 4, "<image>", "</image>", "<img{}>")
@@ -164,7 +164,7 @@ def test_any_codes_decode_to_a_picture(codes: list[int]) -> None:
 
 
 def test_without_a_pixel_decoder_decoding_is_refused(network: SeedNetwork) -> None:
-    with pytest.raises(RuntimeError, match="no pixel decoder"):
+    with pytest.raises(MissingError, match="no pixel decoder"):
         SeedTokenizer(network, ROW).decode([np.zeros((1, 1, 4), np.int64)])
 
 

@@ -16,10 +16,15 @@ from mio.checkpoint import MANIFEST, commit, compact, load_state, load_tensors, 
 from mio.config import from_dict, suggest, to_dict
 from mio.decoding.engine import Request, generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
-from mio.decoding.sampling import Sampling
+from mio.decoding.profiles import setting
+from mio.decoding.sampling import GREEDY, Sampling
 from mio.media import read_audio, read_image, read_video, sniff, write_audio, write_image, write_video
 from mio.models.backbone import Backbone, BackboneConfig
 from mio.models.decoders import PixelDecoder, PixelDecoderConfig
+from mio.models.quantized import Bits, quantize_linears
+from mio.pretrained.hub import locate
+from mio.pretrained.lazy import LazyTokenizer
+from mio.pretrained.release import FRAMES, read_release
 from mio.processor import Processor
 from mio.sequence import ChatTemplate
 from mio.tokenizers.seed import Decoded, SeedConfig, SeedNetwork, SeedTokenizer
@@ -28,12 +33,15 @@ from mio.tokenizers.text import TextTokenizer
 from mio.tokenizers.video import VideoTokenizer
 from mio.types import (
     Audio,
+    DataError,
     Document,
+    Encoded,
     Image,
     Media,
     MediaFile,
     Message,
     MioError,
+    MissingError,
     Modality,
     Part,
     Role,
@@ -46,7 +54,11 @@ from mio.vocab import Vocabulary
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """config.json of a model folder. `decoding`: default sampling by row name and "text"."""
+    """config.json of a model folder.
+
+    `decoding`: default sampling by row name and "text"; or `profile`: the name of one in decoding.profiles. `stop`: the
+    token that ends answers, where it is not the end of the turn for conversations and that of the text for documents.
+    """
 
     name: str
     backbone: BackboneConfig
@@ -55,6 +67,8 @@ class ModelConfig:
     decoding: dict[str, Sampling] = field(default_factory=dict)
     frames: int = 4  # of a clip
     fingerprint: str = ""  # of the processor that made the training data
+    profile: str = ""
+    stop: str = ""
 
 
 Content = str | Part | Sequence[str | Part]
@@ -138,7 +152,10 @@ def write_media(media: Media, stem: Path) -> Path:
 
 @dataclass(frozen=True)
 class Job:
-    """One question for `Model.run`: what to continue, what may come out, and how to decode it."""
+    """One question for `Model.run`: what to continue, what may come out, and how to decode it.
+
+    `sampling`, by row name and "text", goes before `profile`, and that before the model's own way.
+    """
 
     content: Turns | Document
     out: str = "text"
@@ -147,6 +164,7 @@ class Job:
     seed: int = 0
     mode: str = "std"
     sampling: Mapping[str, Sampling] = field(default_factory=dict)
+    profile: str = ""
 
 
 class Model:
@@ -174,17 +192,19 @@ class Model:
         tokens: int = 400,
         seed: int = 0,
         sampling: Mapping[str, Sampling] | None = None,
+        profile: str = "",
     ) -> Reply:
         """Answer a conversation; strings and media count as one user turn.
 
         `out`: what may be in the answer: one of `modalities`, or several with commas ("text,image": interleaved).
         `system`: a mode of the template. `tokens`: most ids of the answer. `seed`: the same one, the same answer.
+        `profile`: how to decode, by name: "paper", "release", or one of its tasks such as "release/tts".
 
         Raises:
             MioError: an output this model does not speak, or a conversation longer than its window.
             DataError: an attachment that cannot be read.
         """
-        return self.run([Job(_turns(content), out, tokens, 0, seed, system, sampling or {})])[0]
+        return self.run([Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile)])[0]
 
     def complete(
         self,
@@ -193,11 +213,12 @@ class Model:
         tokens: int = 400,
         seed: int = 0,
         sampling: Mapping[str, Sampling] | None = None,
+        profile: str = "",
     ) -> Reply:
         """Continue a document, without any template, as a base model does. Media in it count as input."""
         parts = tuple(p for c in content for p in _parts(c))
         document = Document(parts, frozenset(range(len(parts))))
-        return self.run([Job(document, out, tokens, 0, seed, "std", sampling or {})])[0]
+        return self.run([Job(document, out, tokens, 0, seed, "std", sampling or {}, profile)])[0]
 
     def stream(
         self,
@@ -207,9 +228,10 @@ class Model:
         tokens: int = 400,
         seed: int = 0,
         sampling: Mapping[str, Sampling] | None = None,
+        profile: str = "",
     ) -> Iterator[Text | Media]:
-        """As `chat`, part by part: text as it grows, media as soon as they are whole."""
-        job = Job(_turns(content), out, tokens, 0, seed, system, sampling or {})
+        """As `chat`, part by part: text as it grows, media as soon as they are whole. Beams end before they come."""
+        job = Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile)
         request = self._request(job)
         held: list[int] = []
         for _, id in generate(self.backbone, [request]):
@@ -240,7 +262,7 @@ class Model:
         specials = self.processor.vocab.specials
         if not turns:
             prompt = prompt[:-1]  # without the end of the document
-        stop = self.processor.vocab.id(specials.im_end if turns else specials.eos)
+        stop = self.processor.vocab.id(self.config.stop or (specials.im_end if turns else specials.eos))
         room = self.config.backbone.positions - len(prompt)
         if room < 40:
             positions = self.config.backbone.positions
@@ -249,26 +271,64 @@ class Model:
             grammar = Grammar(self._rules, self._text, stop, self._limits(job, min(job.tokens, room)))
         except ValueError as error:
             raise MioError(str(error), fix="Raise the budget of tokens, or ask for less.") from error
-        return Request(prompt.tolist(), grammar, {**self.config.decoding, **job.sampling}, job.seed)
+        own = self.decoding(job.out, job.profile)
+        return Request(prompt.tolist(), grammar, {p: job.sampling.get(p, own[p]) for p in own}, job.seed)
 
-    def _limits(self, job: Job, tokens: int) -> Limits:
-        """Alone, a modality must appear once (a clip: its number of frames); beside others it may."""
-        wanted = [w.strip() for w in job.out.split(",")]
+    def kinds(self, out: str) -> list[str]:
+        """The modalities that `out` names.
+
+        Raises:
+            MioError: one that this model does not speak.
+        """
+        wanted = [w.strip() for w in out.split(",")]
         for name in wanted:
             if name not in self.modalities:
                 raise MioError(f"This model cannot answer in {name!r}.", fix=suggest(name, self.modalities))
+        return wanted
+
+    def decoding(self, out: str, profile: str = "") -> dict[str, Sampling]:
+        """How answers of these kinds are decoded, by row name and "text": in a profile's way, or in the model's own.
+
+        Raises:
+            MioError: no such kind, profile, or task in it.
+        """
+        wanted, profile = self.kinds(out), profile or self.config.profile
+        places = {self.processor.vocab.base(name).name for name in wanted if name != "text"}
+        places |= {"text"} if "text" in wanted or len(wanted) > 1 else set()  # where kinds are chosen between
+        if profile:
+            return dict.fromkeys(sorted(places), setting(profile, wanted))
+        return {place: self.config.decoding.get(place, GREEDY) for place in sorted(places)}
+
+    def _limits(self, job: Job, tokens: int) -> Limits:
+        """Alone, a modality must appear once (a clip: its number of frames); beside others it may."""
+        wanted = self.kinds(job.out)
         spans: dict[str, tuple[int, int]] = {}
         for name in wanted:
             if name != "text":
                 row = self.processor.vocab.row(name)
                 count = (job.frames or self.config.frames) if row.spans_of else 1
                 spans[self.processor.vocab.base(name).name] = (count, count) if len(wanted) == 1 else (0, 8)
-        return Limits(tokens, spans, text="text" in wanted)
+        return Limits(tokens, spans, steps=tokens, text="text" in wanted)
 
     def _reply(self, ids: Sequence[int], job: Job) -> Reply:
         rows = [r.name for r in self.config.rows if r.spans_of and r.name in job.out.split(",")]
         parsed = self.processor.parse(np.array(ids, np.int64), gather=rows[0] if rows else "")
-        return Reply(tuple(self.processor.decode(parsed.parts)), tuple(ids), parsed.faults)
+        decoded = [self._decoded(part) for part in parsed.parts]
+        faults = (*parsed.faults, *(d for d in decoded if isinstance(d, str)))
+        return Reply(tuple(d for d in decoded if not isinstance(d, str)), tuple(ids), faults)
+
+    def _decoded(self, part: Text | Encoded) -> Text | Media | str:
+        """A part as a user sees it, or why it cannot be had, in words; the rest of the answer is none the worse."""
+        try:
+            return self.processor.decode([part])[0]
+        except (DataError, MissingError) as error:
+            return " ".join((f"{type(part).__name__} left out.", str(error), error.fix)).strip()
+
+    def release(self) -> None:
+        """Free the media tokenizers that are built on first use, until they are used again."""
+        for tokenizer in self.processor.tokenizers.values():
+            if isinstance(tokenizer, LazyTokenizer):
+                tokenizer.release()
 
 
 def _turns(content: Sequence[Content | Message]) -> Turns:
@@ -328,13 +388,35 @@ def _video(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) 
 BUILDERS = {"image": _image, "speech": _speech, "video": _video}
 
 
-def load(source: Path | str | None = None) -> Model:
-    """Load a model folder; without argument, the one that ships with the package.
+def load(
+    source: Path | str | None = None, *, dtype: torch.dtype | None = None, bits: Bits | None = None
+) -> Model:
+    """Load a model: a folder of ours, a released one, or the id of one; without argument, the one that ships.
+
+    `dtype`: of the language model's weights; by default fp32 for ours and bf16 for released ones. `bits`: 4 or 8 for
+    its linear layers.
 
     Raises:
         MissingError: a file of the folder is not there. DataError: a file is damaged, or parts do not fit together.
     """
-    folder = Path(str(files("mio") / "assets" / "tiny")) if source is None else Path(source)
+    folder = Path(str(files("mio") / "assets" / "tiny")) if source is None else locate(source)
+    if "architectures" in read_json(folder / "config.json"):
+        return _load_released(folder, str(source), dtype or torch.bfloat16, bits)
+    return _load_ours(folder, dtype or torch.float32, bits)
+
+
+def _load_released(folder: Path, name: str, dtype: torch.dtype, bits: Bits | None) -> Model:
+    """Answers are decoded as in the paper: the published script takes beams for images, too."""
+    found = read_release(folder, dtype, bits, name=Path(name).name)
+    held, backbone = found.processor, found.backbone
+    systems = dict(held.template.systems)
+    config = ModelConfig(
+        found.name, backbone.config, held.vocab.rows, systems, frames=FRAMES, profile="paper", stop=found.stop
+    )
+    return Model(config, backbone, held)
+
+
+def _load_ours(folder: Path, dtype: torch.dtype, bits: Bits | None) -> Model:
     config = from_dict(ModelConfig, read_json(folder / "config.json"))
     processor = load_processor(folder, config.rows, config.systems, config.frames)
     require(config.fingerprint, processor.fingerprint, str(folder), "Put back the tokenizers that came with the model.")
@@ -343,7 +425,9 @@ def load(source: Path | str | None = None) -> Model:
     if config.backbone.tied:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
     load_state(backbone, tensors, str(folder))
-    return Model(config, backbone, processor)
+    if bits is not None:
+        quantize_linears(backbone, bits)
+    return Model(config, backbone.to(dtype), processor)
 
 
 def save(folder: Path, config: ModelConfig, backbone: Backbone, parts: Path, extra: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mio.media import Limits, read
 from mio.sequence import ChatTemplate, Parsed, TokenSequence, parse, render
-from mio.tokenizers.text import TextTokenizer
+from mio.tokenizers.text import TextCodec
 from mio.types import (
     Audio,
     Codes,
@@ -66,14 +66,14 @@ def open_media(file: MediaFile, limits: Limits | None = None) -> Media:
 @dataclass(frozen=True)
 class Processor:
     vocab: Vocabulary
-    text: TextTokenizer
+    text: TextCodec
     tokenizers: Mapping[str, Tokenizer]
     template: ChatTemplate = field(default_factory=ChatTemplate)
 
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over vocabulary, text tokenizer and every media tokenizer; artefacts carry it."""
-        parts = [self.vocab.fingerprint(), self.text.to_json()]
+        parts = [self.vocab.fingerprint(), self.text.fingerprint()]
         parts += [f"{name}={self.tokenizers[name].fingerprint()}" for name in sorted(self.tokenizers)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

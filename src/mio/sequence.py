@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -71,10 +72,14 @@ MIO_SYSTEMS = {
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """ChatML, as Yi-Chat and MIO write it. `systems` holds system prompts by mode."""
+    """ChatML, as Yi-Chat and MIO write it. `systems` holds system prompts by mode.
+
+    `tokens`: a begin or end token's name in one of `systems` is that token, as in the release, which was trained so.
+    """
 
     systems: Mapping[str, str] = field(default_factory=lambda: dict(MIO_SYSTEMS))
     bos: bool = True
+    tokens: bool = False
 
     def system(self, turns: Turns, mode: str) -> str:
         """The text of the system turn, always written; a system message takes its place."""
@@ -223,7 +228,7 @@ def _turns(turns: Turns, vocab: Vocabulary, template: ChatTemplate, mode: str, o
     if template.bos:
         yield _special(vocab, vocab.specials.bos), False
     yield start, False
-    yield f"system\n{template.system(turns, mode)}", False
+    yield from ((piece, False) for piece in _system(turns, vocab, template, mode))
     yield end, False
     for message in turns.messages:
         if message.role == "system":
@@ -239,6 +244,16 @@ def _turns(turns: Turns, vocab: Vocabulary, template: ChatTemplate, mode: str, o
         yield "\n", False
         yield start, False
         yield "assistant\n", False
+
+
+def _system(turns: Turns, vocab: Vocabulary, template: ChatTemplate, mode: str) -> Iterator[str | Ids]:
+    """The system turn, in which only the template's own words may name tokens."""
+    text = f"system\n{template.system(turns, mode)}"
+    written = bool(turns.messages) and turns.messages[0].role == "system"
+    spans = () if written or not template.tokens else (row for row in vocab.rows if row.size)
+    names = [name for row in spans for name in (row.begin, row.end)]
+    pieces = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
+    yield from (_special(vocab, piece) if piece in names else piece for piece in pieces)
 
 
 def _part(part: object, vocab: Vocabulary, as_input: bool) -> str | Ids:

@@ -40,3 +40,6 @@ class Arguments(argparse.Namespace):
     seed: int
     temperature: float | None
     small: bool
+    dtype: str  # of exported weights; "": as stored
+    shard: float  # GB
+    load: bool

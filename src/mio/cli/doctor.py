@@ -16,7 +16,7 @@ from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.types import MioError
 
-GB = 2**30
+GB = 10**9
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def _checks(model: Path | None) -> Iterator[Check]:
     yield _disk()
     yield _memory()
     yield _guarded("model", lambda: _model(model or Path(str(files("mio"))) / "assets" / "tiny"))
+    if model is not None:
+        yield from _room_for(model)
 
 
 def _guarded(name: str, look: Callable[[], Check]) -> Check:
@@ -137,12 +139,43 @@ def _free_memory() -> int:
     return 0
 
 
+def _gpu_memory() -> int:
+    """Free bytes of the first GPU; 0 without one."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else 0
+
+
 def _model(folder: Path) -> Check:
     from mio.checkpoint import verify
+    from mio.cli import released
+    from mio.pretrained.hub import is_id
 
+    if (is_id(folder) and not folder.exists()) or released.is_released(folder):
+        found, fix = released.state(folder)
+        return Check("model", "fail" if fix else "ok", found, fix)
     if not (folder / "config.json").is_file():
         fix = "Train it: mio train tiny --data DIR; then pass --model runs/tiny/model"
         return Check("model", "fail", f"No model in {folder}", fix)
     verify(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Check("model", "ok", f"{folder}: {size / 1e6:.1f} MB, every file as its manifest says")
+
+
+def _room_for(model: Path) -> Iterator[Check]:
+    """Whether a released model fits into memory, if its shape is known."""
+    try:
+        from mio.cli import released
+
+        config = released.shape(model)
+    except (MioError, ImportError, OSError):
+        return  # the checks above have said it
+    if config is None:
+        return
+    best, sums = released.room(config, _free_memory(), _gpu_memory())
+    if not best:
+        yield Check("fits", "fail", sums, "Free memory, or take a larger machine.")
+    elif best in ("int8", "int4"):
+        yield Check("fits", "warn", f"{sums}: in {best} only", f"Load it in {best}.")
+    else:
+        yield Check("fits", "ok", f"{sums}: in {best}")

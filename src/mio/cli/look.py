@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mio.checkpoint import WEIGHTS, read_json, verify
+from mio.cli import released
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.inputs import parse_object, read_lines
@@ -18,6 +19,7 @@ from mio.cli.runs import find_recipe, recipes, stages_done
 from mio.config import from_dict, suggest
 from mio.media import read
 from mio.pipeline import ModelConfig
+from mio.pretrained.hub import is_id, locate
 from mio.types import Audio, DataError, Image, MissingError
 
 Facts = dict[str, Any]
@@ -34,6 +36,8 @@ def facts(path: Path) -> Facts:
         return _of_folder(path)
     if path.suffix in (".yaml", ".yml") or (not path.exists() and str(path) in recipes()):
         return _of_recipe(str(path))
+    if not path.exists() and is_id(path):
+        return released.facts(locate(path, offline=True))
     if not path.exists():
         raise MissingError("There is no such file, folder or recipe.", at=str(path), fix=suggest(str(path), recipes()))
     return _of_media(path)
@@ -47,6 +51,8 @@ def _of_folder(folder: Path) -> Facts:
         return _of_model(folder)
     if "samples" in config and (folder / "ids.bin").is_file():
         return _of_store(folder, config)
+    if released.is_released(folder):
+        return released.facts(folder)
     what = "This folder is no model, run or token store."
     raise DataError(what, at=str(folder), fix="Give one that mio has written.")
 

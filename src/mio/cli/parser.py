@@ -37,7 +37,7 @@ def parse(words: Sequence[str]) -> Arguments:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     _common(top)
     group = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for add in (_doctor, _tokenize, _detokenize, _data, _train, _chat, _generate, _demo, _inspect, _recipes):
+    for add in (_doctor, _tokenize, _detokenize, _data, _train, _chat, _generate, _demo, _inspect, _export, _recipes):
         add(group)
     return top.parse_args(words, namespace=Arguments())
 
@@ -90,6 +90,13 @@ def _temperature(text: str) -> float:
     return value
 
 
+def _size(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
 def _doctor(group: _Group) -> None:
     def run(args: Arguments, console: Console) -> int:
         from mio.cli import doctor
@@ -97,7 +104,15 @@ def _doctor(group: _Group) -> None:
         return doctor.doctor(args, console)
 
     about = "Check Python, torch, codecs, memory, disk and the model's files."
-    _model_option(_add(group, "doctor", run, about, ["mio doctor", "mio doctor --json --model runs/tiny/model"]))
+    _model_option(
+        _add(
+            group,
+            "doctor",
+            run,
+            about,
+            ["mio doctor", "mio doctor --json --model runs/tiny/model", "mio doctor --model m-a-p/MIO-7B-Instruct"],
+        )
+    )
 
 
 def _tokenize(group: _Group) -> None:
@@ -256,7 +271,42 @@ def _inspect(group: _Group) -> None:
 
     about = "Explain a model, a run, a token store, a media file or a recipe."
     parser = _add(group, "inspect", run, about, ["mio inspect runs/tiny/model", "mio inspect clip.mp4 --json"])
-    parser.add_argument("path", type=Path, metavar="PATH", help="a folder, a file, or a recipe's name")
+    what = "a folder, a file, a recipe's name, or the id of a released model on this machine"
+    parser.add_argument("path", type=Path, metavar="PATH", help=what)
+
+
+def _export(group: _Group) -> None:
+    def hf(args: Arguments, console: Console) -> int:
+        from mio.cli import export
+
+        return export.hf(args, console)
+
+    def gguf(args: Arguments, console: Console) -> int:
+        from mio.cli import export
+
+        return export.gguf(args, console)
+
+    inner = _add_group(group, "export", "Write a model in a form that runs elsewhere, without mio.")
+    about = "Write a folder that stock transformers loads, and check it against the model."
+    parser = _add(inner, "hf", hf, about, ["mio export hf runs/tiny/model -o tiny-hf"])
+    _export_options(parser)
+    parser.add_argument("-o", type=Path, dest="folder", metavar="DIR", required=True, help="the folder, not there yet")
+    parser.add_argument("--shard", type=_size, default=4.0, metavar="GB", help="most of one file (default: 4)")
+    no_load = "compare weights only, and do not load the result with transformers (halves the memory)"
+    parser.add_argument("--no-load", action="store_false", dest="load", help=no_load)
+    about = "Write the language model as a GGUF file for llama.cpp, and read it back."
+    parser = _add(inner, "gguf", gguf, about, ["mio export gguf runs/tiny/model -o tiny.gguf"])
+    _export_options(parser)
+    parser.add_argument(
+        "-o", type=Path, dest="path", metavar="FILE.gguf", required=True, help="the file, not there yet"
+    )
+
+
+def _export_options(parser: _Parser) -> None:
+    about = "a model folder or id (default: the model that ships)"
+    parser.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=about)
+    kinds, about = ["bf16", "fp16", "fp32"], "of the weights: bf16, fp16 or fp32 (default: as they are stored)"
+    parser.add_argument("--dtype", choices=kinds, default="", metavar="DTYPE", help=about)
 
 
 def _recipes(group: _Group) -> None:

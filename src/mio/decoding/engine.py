@@ -9,14 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mio.decoding.beam import Search, search
 from mio.decoding.grammar import Grammar
-from mio.decoding.sampling import GREEDY, Sampling, choose
+from mio.decoding.sampling import GREEDY, BeamSearch, Sampling, choose
 from mio.models.backbone import Backbone, Cache
 
 
 @dataclass
 class Request:
-    """One prompt with its grammar. `sampling` by row name, "text" for text; one seed makes one answer."""
+    """One prompt with its grammar. `sampling` by row name, "text" for text; one seed makes one answer.
+
+    Beams are searched where all of `sampling` asks for them; otherwise their places are decoded greedily.
+    """
 
     prompt: Sequence[int]
     grammar: Grammar
@@ -24,19 +28,51 @@ class Request:
     seed: int = 0
     out: list[int] = field(default_factory=list)
 
+    @property
+    def beams(self) -> int:
+        return min((s.beams if isinstance(s, BeamSearch) else 1 for s in self.sampling.values()), default=1)
 
-@torch.inference_mode()
+    def take(self, id: int) -> None:
+        self.grammar.take(id)
+        self.out.append(id)
+
+
 def generate(model: Backbone, requests: Sequence[Request]) -> Iterator[tuple[int, int]]:
-    """Decode all requests as one batch; yields (request number, id) as they come and fills `Request.out`.
+    """Decode requests; yields (request number, id) as they come and fills `Request.out`.
+
+    Those without beams are one batch. Those with beams follow, each a batch of its own, whose ids come at its end.
 
     Raises:
         ValueError: a prompt and its budget exceed the model's positions, with the numbers.
     """
-    if not requests:
-        return
-    need = max(len(r.prompt) + r.grammar.limits.tokens for r in requests)
+    need = max((_need(r) for r in requests), default=0)
     if need > model.config.positions:
         raise ValueError(f"Prompt and answer may take {need} positions; the model has {model.config.positions}.")
+    single = [n for n, r in enumerate(requests) if r.beams == 1]
+    for place, id in _together(model, [requests[n] for n in single]):
+        yield single[place], id
+    for number, request in enumerate(requests):
+        if request.beams > 1:
+            yield from ((number, id) for id in _alone(model, request))
+
+
+def _need(request: Request) -> int:
+    """Positions that a prompt and its answer may take."""
+    return len(request.prompt) + request.grammar.limits.tokens
+
+
+def _alone(model: Backbone, request: Request) -> Iterator[int]:
+    for id in search(model, Search(request.prompt, request.grammar, request.sampling, request.beams)):
+        request.take(id)
+        yield id
+
+
+@torch.inference_mode()
+def _together(model: Backbone, requests: Sequence[Request]) -> Iterator[tuple[int, int]]:
+    """One batch, one id for each request at a time; what is finished leaves it."""
+    if not requests:
+        return
+    need = max(_need(r) for r in requests)
     cache = Cache(model.config, len(requests), need, model.model.embed_tokens.weight)
     generators = [torch.Generator().manual_seed(r.seed) for r in requests]
     logits = _prefill(model, requests, cache)
@@ -68,8 +104,7 @@ def _prefill(model: Backbone, requests: Sequence[Request], cache: Cache) -> Tens
 def _next(request: Request, logits: Tensor, generator: torch.Generator) -> int:
     sampling = request.sampling.get(request.grammar.where, GREEDY)
     allowed = torch.from_numpy(np.concatenate(request.grammar.allowed()))
-    seen = torch.tensor(sorted(set(request.out)), dtype=torch.long)
+    seen = torch.tensor(sorted({*request.prompt, *request.out}))  # the prompt counts, as in transformers
     id = choose(logits, allowed, sampling, generator, seen)
-    request.grammar.take(id)
-    request.out.append(id)
+    request.take(id)
     return id

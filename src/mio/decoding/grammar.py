@@ -7,6 +7,7 @@ spent before a span begins, so that none is ever cut.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -94,6 +95,13 @@ class Grammar:
         elif id == self.stop:
             self.finished = True
 
+    def copy(self) -> Grammar:
+        """The same state, to be moved on apart from this one."""
+        twin = copy(self)
+        twin.counts = dict(self.counts)
+        twin.span = self.span and self.span.copy()
+        return twin
+
     @property
     def where(self) -> str:
         """Name of the row whose span is open, or "text"."""
@@ -119,6 +127,11 @@ class _Span:
             return True
         self.counts[int(np.flatnonzero((self.rule.codes == id).any(axis=1))[0])] += 1
         return False
+
+    def copy(self) -> _Span:
+        twin = copy(self)
+        twin.counts = self.counts.copy()
+        return twin
 
 
 END = -1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mio.types import DataError
+from mio.types import DataError, MioError
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,24 @@ class Sampling:
 GREEDY = Sampling(temperature=0.0, top_p=1.0)
 
 
+@dataclass(frozen=True)
+class BeamSearch(Sampling):
+    """No sampling: the likeliest answer that `beams` unfinished ones side by side lead to.
+
+    Answers are ranked by their log-probability over their length to the power of `length_penalty`.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    beams: int = 5
+    length_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.beams < 1 or self.temperature:
+            what = f"{self.beams} beams at temperature {self.temperature}"
+            raise MioError(f"{what} make no search.", fix="Take 1 beam or more at temperature 0, or sample without.")
+
+
 def choose(logits: Tensor, allowed: Tensor, c: Sampling, generator: torch.Generator, seen: Tensor | None = None) -> int:
     """One id among `allowed` (M,) for logits (V,).
 
@@ -30,17 +48,31 @@ def choose(logits: Tensor, allowed: Tensor, c: Sampling, generator: torch.Genera
         DataError: no allowed id has a finite logit.
     """
     scores = logits.float()
-    if seen is not None and c.repetition_penalty != 1.0 and len(seen):
-        scores = scores.clone()
-        old = scores[seen]
-        scores[seen] = torch.where(old > 0, old / c.repetition_penalty, old * c.repetition_penalty)
-    scores = scores[allowed]
-    if not torch.isfinite(scores.max()):
-        raise DataError("The model's logits are not finite: its weights are damaged, or bf16 overflowed.")
+    scores = allowed_scores(scores if seen is None else penalised(scores, seen, c.repetition_penalty), allowed)
     if c.temperature == 0 or len(allowed) == 1:
         return int(allowed[scores.argmax()])
     probabilities = _nucleus((scores / c.temperature).softmax(0), c)
     return int(allowed[torch.multinomial(probabilities, 1, generator=generator)])
+
+
+def penalised(scores: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Scores (V,) with those of the ids in `seen` made less by `penalty` (Keskar et al., 2019; as in transformers)."""
+    if penalty == 1.0 or not len(seen):
+        return scores
+    old = scores[seen]
+    return scores.scatter(0, seen, torch.where(old > 0, old / penalty, old * penalty))
+
+
+def allowed_scores(scores: Tensor, allowed: Tensor) -> Tensor:
+    """Scores (V,) of the ids `allowed` (M,).
+
+    Raises:
+        DataError: none of them is finite.
+    """
+    scores = scores[allowed]
+    if not torch.isfinite(scores.max()):
+        raise DataError("The model's logits are not finite: its weights are damaged, or bf16 overflowed.")
+    return scores
 
 
 def _nucleus(probabilities: Tensor, c: Sampling) -> Tensor:

@@ -20,7 +20,8 @@ Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # (N, H, Dh), (N, Hkv, Dh), (N
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Defaults are MIO-7B (its config.json)."""
+    """Defaults are MIO-7B (its config.json). `bias`: on q, k and v, as in Qwen2. `qk_norm`: each head's query and key
+    are normed before RoPE, as in Qwen3."""
 
     vocabulary: int = 76294
     layers: int = 32
@@ -33,20 +34,25 @@ class BackboneConfig:
     norm_eps: float = 1e-5
     positions: int = 4096
     tied: bool = False
+    bias: bool = False
+    qk_norm: bool = False
 
 
 class _Attention(nn.Module):
     def __init__(self, c: BackboneConfig) -> None:
         super().__init__()
         self.head_dim = c.head_dim
-        self.q_proj = nn.Linear(c.width, c.heads * c.head_dim, bias=False)
-        self.k_proj = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=False)
-        self.v_proj = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=False)
+        self.q_proj = nn.Linear(c.width, c.heads * c.head_dim, bias=c.bias)
+        self.k_proj = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=c.bias)
+        self.v_proj = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=c.bias)
         self.o_proj = nn.Linear(c.heads * c.head_dim, c.width, bias=False)
+        self.q_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else nn.Identity()
 
     def forward(self, x: Tensor, table: tuple[Tensor, Tensor], mix: Mix) -> Tensor:
         q, k, v = (p(x).unflatten(-1, (-1, self.head_dim)) for p in (self.q_proj, self.k_proj, self.v_proj))
-        out: Tensor = self.o_proj(mix(apply_rope(q, table), apply_rope(k, table), v).flatten(1))
+        q, k = apply_rope(self.q_norm(q), table), apply_rope(self.k_norm(k), table)
+        out: Tensor = self.o_proj(mix(q, k, v).flatten(1))
         return out
 
 
@@ -139,3 +145,5 @@ class Backbone(nn.Module):
 def _initialise(module: nn.Module, scale: float) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=scale)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -62,12 +62,12 @@ BACKBONE = BackboneConfig(
 # Shares of tokens by "task" or "task/source". Pictograms come often: naming or drawing one of 4,284 is a matter of
 # meeting it some twenty-five times, and a pair costs a third less here than as a conversation.
 ALIGN = {
-    "image to text/emoji": 2.4,
+    "image to text/emoji": 3.4,
     "image to text/mulberry": 0.2,
     "image to text/digits": 0.4,
     "image to text/doodles": 0.4,
     "image to text/scenes": 0.5,
-    "text to image/emoji": 2.4,
+    "text to image/emoji": 3.0,
     "text to image/mulberry": 0.2,
     "text to image/digits": 0.2,
     "text to image/doodles": 0.2,
@@ -88,10 +88,10 @@ SPEAK = ALIGN | {
     "text to speech/names": 0.7,
 }
 INSTRUCTIONS = {
-    "name picture/emoji": 1.3,
+    "name picture/emoji": 2.0,
     "name picture/digits": 0.6,
     "name picture/doodles": 0.4,
-    "draw picture/emoji": 1.4,
+    "draw picture/emoji": 1.7,
     "draw picture/digits": 0.25,
     "draw picture/doodles": 0.1,
     "restyle": 0.15,
@@ -182,10 +182,10 @@ def tiny() -> Recipe:
         systems={"std": "You are MIO.", "voice": "You are MIO. Answer with speech."},
         backbone=BACKBONE,
         stages=(
-            Stage("stage1-align", "pretrain", ALIGN, Fit(1800, muon(3e-3, 0.7), parts=2), tokens=1536),
-            Stage("stage2-interleave", "pretrain", INTERLEAVE, Fit(700, muon(2.2e-3, 0.9), parts=2), tokens=1536),
-            Stage("stage3-speech", "pretrain", SPEAK, Fit(900, muon(2.2e-3, 0.9), parts=2), tokens=1536),
-            Stage("sft", "instruct", INSTRUCTIONS, Fit(7600, muon(2.2e-3, 0.005), parts=2), tokens=1536),
+            Stage("stage1-align", "pretrain", ALIGN, Fit(350, muon(3e-3, 0.7), parts=4), tokens=1536),
+            Stage("stage2-interleave", "pretrain", INTERLEAVE, Fit(80, muon(2.2e-3, 0.9), parts=4), tokens=1536),
+            Stage("stage3-speech", "pretrain", SPEAK, Fit(120, muon(2.2e-3, 0.9), parts=4), tokens=1536),
+            Stage("sft", "instruct", INSTRUCTIONS, Fit(800, muon(2.2e-3, 0.005), parts=4), tokens=1536),
         ),
         judges={"picture": 2000, "digit": 400, "word": 600, "speaker": 600, "motion": 500},
         decoding={

@@ -21,7 +21,7 @@ from mio.config import to_dict
 from mio.layers import Block, attend, grid_positions, look_alike, look_alike_blocks
 from mio.media import resize
 from mio.tokenizers.quantizers import Quantized, VectorQuantizer
-from mio.types import Codes, Image, Modality
+from mio.types import Codes, Image, MissingError, Modality
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -282,7 +282,10 @@ class SeedTokenizer:
     def decode(self, codes: Sequence[Codes]) -> list[Image]:
         """The inverse of `encode`, up to what quantization loses."""
         if self.render is None:
-            raise RuntimeError("This image tokenizer has no pixel decoder: load one beside it.")
+            raise MissingError(
+                "This image tokenizer has no pixel decoder: its codes stop at the image embedding.",
+                fix='Released SEED-2: pip install "mio[hf]", and put stable-diffusion-2-1-unclip beside seed-tokenizer-2.',
+            )
         out: list[Image] = []
         for start in range(0, len(codes), self.batch):
             batch = torch.from_numpy(np.stack([c[0, 0] for c in codes[start : start + self.batch]]))

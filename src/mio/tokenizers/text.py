@@ -1,4 +1,7 @@
-"""Byte-level BPE. Text can produce text ids only: this tokenizer has no special tokens to find in it."""
+"""Text <-> ids: what any text tokenizer of ours can do, and byte-level BPE.
+
+Text can produce text ids only: there are no special tokens to find in it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,32 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mio.types import DataError, MissingError
+
+
+class TextCodec(Protocol):
+    """Any str <-> ids 0..size-1, none of them a control token's."""
+
+    @property
+    def size(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The inverse, for ids of any part of a text, too."""
+        ...
+
+    def to_json(self) -> str:
+        """The same tokenizer as a description of the `tokenizers` library."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes whenever the ids of any text could change."""
+        ...
 
 
 class TextTokenizer:
@@ -51,8 +76,7 @@ class TextTokenizer:
         return TextTokenizer(tokenizer.to_str())
 
     def encode(self, text: str) -> list[int]:
-        clean = re.sub("[\ud800-\udfff]", "\ufffd", text)
-        ids: list[int] = self._tokenizer.encode(clean, add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(whole(text), add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -61,3 +85,12 @@ class TextTokenizer:
 
     def to_json(self) -> str:
         return self._json
+
+    def fingerprint(self) -> str:
+        """The description itself."""
+        return self._json
+
+
+def whole(text: str) -> str:
+    """Text with U+FFFD for every lone surrogate, which no encoding can write."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)

@@ -1,0 +1,124 @@
+"""The released MIO-7B as one folder: its language model, and media tokenizers that are built when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mio.models.backbone import Backbone
+from mio.models.quantized import Bits
+from mio.pretrained.hub import UNCLIP
+from mio.pretrained.language import read_language, stop_token
+from mio.pretrained.lazy import LazyTokenizer
+from mio.pretrained.llama import read_backbone
+from mio.pretrained.seed import FILES as SEED_FILES
+from mio.pretrained.seed import load_seed
+from mio.pretrained.speech import FILES as SPEECH_FILES
+from mio.pretrained.speech import load_speech
+from mio.pretrained.unclip import UnClip
+from mio.processor import Processor
+from mio.sequence import ChatTemplate
+from mio.tokenizers.seed import SeedTokenizer
+from mio.tokenizers.speech import SpeechTokenizer
+from mio.tokenizers.video import VideoTokenizer
+from mio.types import DataError, Modality, Tokenizer, Video
+from mio.vocab import Vocabulary
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+SEED, SPEECH = "seed-tokenizer-2", "SpeechTokenizer"
+FRAMES = 8  # of a clip that is written; read ones have up to 19
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released model. `stop`: the token at which every answer ends, whether a turn's or a document's."""
+
+    name: str
+    backbone: Backbone
+    processor: Processor
+    stop: str
+
+
+def read_release(
+    folder: Path,
+    dtype: torch.dtype = torch.bfloat16,
+    bits: Bits | None = None,
+    interpolation: Interpolation | None = None,
+    name: str = "",
+) -> Released:
+    """Language model and text tokenizer now; image, speech and pixel models at their first use.
+
+    `dtype`: of the language model's floats; the image tokenizer takes fp32 beside fp32, else fp16 as in the release.
+    `interpolation`: how images are resized, bilinear unless told. `name`: the model's id, by default its folder's name.
+
+    Raises:
+        MissingError: files are absent, all of them named, or sentencepiece is. DataError: they do not fit together.
+    """
+    text, vocab = read_language(folder)
+    processor = Processor(vocab, text, _tokenizers(folder, vocab, dtype, interpolation), ChatTemplate(tokens=True))
+    backbone = read_backbone(folder, dtype, bits)
+    return Released(name or folder.name, backbone, processor, vocab.tokens[stop_token(folder)])
+
+
+def _tokenizers(
+    folder: Path, vocab: Vocabulary, dtype: torch.dtype, interpolation: Interpolation | None
+) -> dict[str, Tokenizer]:
+    image, speech, video = (vocab.row(name) for name in ("image", "speech", "video"))
+    half = torch.float32 if dtype == torch.float32 else torch.float16
+    build = partial(_image, folder, image, half, interpolation)
+    seed = _lazy(image, build, folder / SEED, SEED_FILES, {"dtype": str(half), "interpolation": interpolation or ""})
+    sound = _lazy(speech, partial(_speech, folder, speech), folder / SPEECH, SPEECH_FILES, {})
+    return {"image": seed, "speech": sound, "video": ReleasedVideoTokenizer(seed, video)}
+
+
+def _lazy(
+    row: Modality, build: Callable[[], Tokenizer], folder: Path, files: Mapping[str, str], settings: Mapping[str, str]
+) -> LazyTokenizer:
+    return LazyTokenizer(row, build, [folder / name for name in files], settings)
+
+
+def _image(folder: Path, row: Modality, dtype: torch.dtype, interpolation: Interpolation | None) -> SeedTokenizer:
+    network, _ = load_seed(folder / SEED, dtype, interpolation)
+    _demand(row, (1, network.config.codebook_size, network.config.queries), folder / SEED)
+    return SeedTokenizer(network, row, UnClip(folder / UNCLIP))
+
+
+def _speech(folder: Path, row: Modality) -> SpeechTokenizer:
+    network = load_speech(folder / SPEECH)
+    levels = min(network.config.levels, row.codebooks)  # MIO drops the last four of eight
+    _demand(row, (levels, network.config.codebook_size, row.steps), folder / SPEECH)
+    return SpeechTokenizer(network, row)
+
+
+def _demand(row: Modality, found: tuple[int, int, int], at: Path) -> None:
+    """Refuse a tokenizer whose codes are not the language model's."""
+    own = (row.codebooks, row.codebook_size, row.steps)
+    if own != found:
+        what = f"It has (codebooks, codes, codes a span) {found}; the language model knows {own}."
+        raise DataError(what, at=str(at), fix="Put back the tokenizer that came with the model.")
+
+
+@dataclass(frozen=True)
+class ReleasedVideoTokenizer(VideoTokenizer):
+    """Every nth frame, n a tenth of the clip's length, as the base model's examples take them: 10 to 19."""
+
+    budget: int = 19
+
+    def frames(self, video: Video) -> NDArray[np.int64]:
+        return released_frames(len(video.frames))
+
+    def fingerprint(self) -> str:
+        return f"{self.image.fingerprint()}-tenths"
+
+
+def released_frames(count: int) -> NDArray[np.int64]:
+    """Frame numbers in time order; the published script returns them as the file system lists them."""
+    return np.arange(0, count, max(1, count // 10))
