@@ -487,7 +487,7 @@ def test_train_runs_stages_with_changes(corpus: Path, mio_: Mio, tmp_path: Path)
 def test_prepare_stops_before_the_model(tmp_path: Path, mio_: Mio, monkeypatch: pytest.MonkeyPatch) -> None:
     stages: list[tuple[str, ...]] = []
 
-    def note(recipe: Recipe, data: Path, out: Path, only: tuple[str, ...]) -> None:
+    def note(recipe: Recipe, data: Path, out: Path, only: tuple[str, ...], workers: int) -> None:
         stages.append(only)
 
     monkeypatch.setattr(mio.cli.runs, "run", note)

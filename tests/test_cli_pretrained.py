@@ -223,8 +223,14 @@ def test_doctor_names_what_is_missing(tmp_path: Path, mio_: Mio) -> None:
 
 @pytest.mark.parametrize(
     ("ram", "gpu", "state", "dtype"),
-    [(30, 0, "ok", "in fp32"), (15, 0, "ok", "in bf16"), (9, 0, "warn", "int8 only"), (6, 0, "warn", "int4 only")]
-    + [(6, 16, "ok", "in bf16"), (3, 0, "fail", "3 GB of memory")],
+    [
+        (30, 0, "ok", "in fp32"),
+        (15, 0, "ok", "in bf16"),
+        (9, 0, "warn", "int8 only"),
+        (6, 0, "warn", "int4 only"),
+        (6, 16, "ok", "in bf16"),
+        (3, 0, "fail", "3 GB of memory"),
+    ],
 )
 def test_doctor_knows_the_released_model_before_it_is_here(
     ram: int,

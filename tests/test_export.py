@@ -29,7 +29,7 @@ from mio.pretrained.card import card, checks
 from mio.pretrained.export import export, narrowest, plain
 from mio.pretrained.gguf_file import export_gguf, halved, heads_of, paired
 from mio.pretrained.proof import TALKS, TEXTS, Proof, probe, rendered
-from mio.pretrained.stock import DTYPES, Release
+from mio.pretrained.stock import DTYPES, Outgoing
 from mio.sequence import ChatTemplate
 from mio.tokenizers.text import TextTokenizer
 from mio.types import DataError, MioError, MissingError, Modality
@@ -43,25 +43,25 @@ SHIPPED = Path(mio.pretrained.proof.__file__).parents[1] / "assets" / "tiny"
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Release:
+def shipped() -> Outgoing:
     model = load()
     held = model.processor
-    return Release("tiny", model.backbone, held.vocab, held.text, held.template, GREEDY, SHIPPED)
+    return Outgoing("tiny", model.backbone, held.vocab, held.text, held.template, GREEDY, SHIPPED)
 
 
 @pytest.fixture(scope="module")
-def exported(shipped: Release, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Proof]:
+def exported(shipped: Outgoing, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Proof]:
     folder = tmp_path_factory.mktemp("export") / "hf"
     return folder, export(shipped, folder, shard=SHARD)
 
 
-def small(text: TextTokenizer, vocab: Vocabulary, **changes: Any) -> Release:
+def small(text: TextTokenizer, vocab: Vocabulary, **changes: Any) -> Outgoing:
     """Random in every tensor, and nothing beside it."""
     torch.manual_seed(0)
     backbone = Backbone(replace(BackboneConfig(len(vocab), 2, 32, 4, 2, 8, 48, 10_000.0, positions=256), **changes))
     for parameter in backbone.parameters():
         parameter.data = (parameter.data * 2 + 0.1 * torch.randn_like(parameter)).bfloat16().float()
-    return Release("small", backbone.eval(), vocab, text, ChatTemplate(), GREEDY, Path("nowhere"))
+    return Outgoing("small", backbone.eval(), vocab, text, ChatTemplate(), GREEDY, Path("nowhere"))
 
 
 # ------------------------------------------------------------------------------------------------ a stock process
@@ -98,7 +98,7 @@ print(json.dumps({
 """
 
 
-def test_a_stock_process_has_the_same_model(shipped: Release, exported: tuple[Path, Proof], tmp_path: Path) -> None:
+def test_a_stock_process_has_the_same_model(shipped: Outgoing, exported: tuple[Path, Proof], tmp_path: Path) -> None:
     folder, vocab = exported[0], shipped.vocab
     ids = probe(shipped)
     with torch.inference_mode():
@@ -133,7 +133,7 @@ def test_a_stock_process_has_the_same_model(shipped: Release, exported: tuple[Pa
 # ---------------------------------------------------------------------------------------------------- the folder
 
 
-def test_the_proof_says_what_was_compared(exported: tuple[Path, Proof], shipped: Release) -> None:
+def test_the_proof_says_what_was_compared(exported: tuple[Path, Proof], shipped: Outgoing) -> None:
     proof = exported[1]
     assert (proof.dtype, proof.lossless, proof.tokenizer) == ("bf16", True, "AutoTokenizer")
     assert proof.tensors == len(plain(shipped.backbone))
@@ -141,7 +141,7 @@ def test_the_proof_says_what_was_compared(exported: tuple[Path, Proof], shipped:
     assert proof.texts == len(TEXTS) + 2 * len(TALKS)
 
 
-def test_shards_keep_to_their_size_and_the_index_names_all(exported: tuple[Path, Proof], shipped: Release) -> None:
+def test_shards_keep_to_their_size_and_the_index_names_all(exported: tuple[Path, Proof], shipped: Outgoing) -> None:
     folder = exported[0]
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     files = sorted(folder.glob("*.safetensors"))
@@ -157,7 +157,7 @@ def test_media_tokenizers_lie_beside_it(exported: tuple[Path, Proof]) -> None:
         assert (exported[0] / name).read_bytes() == (SHIPPED / name).read_bytes()
 
 
-def test_every_id_is_a_token_and_codes_are_not_special(exported: tuple[Path, Proof], shipped: Release) -> None:
+def test_every_id_is_a_token_and_codes_are_not_special(exported: tuple[Path, Proof], shipped: Outgoing) -> None:
     vocab, data = shipped.vocab, json.loads((exported[0] / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer = Tokenizer.from_str(json.dumps(data))
     assert tokenizer.get_vocab_size() == len(vocab)
@@ -170,7 +170,7 @@ def test_every_id_is_a_token_and_codes_are_not_special(exported: tuple[Path, Pro
     assert {int(i): t["content"] for i, t in decoder.items()} == {i: vocab.tokens[i] for i in map(int, decoder)}
 
 
-def test_hostile_text_is_the_difference_that_the_card_tells(exported: tuple[Path, Proof], shipped: Release) -> None:
+def test_hostile_text_is_the_difference_that_the_card_tells(exported: tuple[Path, Proof], shipped: Outgoing) -> None:
     data = json.loads((exported[0] / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer = Tokenizer.from_str(json.dumps(data))
     mine, reserved = shipped.text.encode(HOSTILE), shipped.vocab.text_size
@@ -191,7 +191,7 @@ def test_the_card_keeps_the_licence_and_the_model_s_own_words(exported: tuple[Pa
     assert text.endswith((SHIPPED / "README.md").read_text(encoding="utf-8").split("\n---\n\n")[1])
 
 
-def test_the_template_takes_parts_and_refuses_the_rest(exported: tuple[Path, Proof], shipped: Release) -> None:
+def test_the_template_takes_parts_and_refuses_the_rest(exported: tuple[Path, Proof], shipped: Outgoing) -> None:
     tokenizer = AutoTokenizer.from_pretrained(exported[0])
 
     def ids(content: Any, role: str = "user") -> Any:
@@ -207,22 +207,22 @@ def test_the_template_takes_parts_and_refuses_the_rest(exported: tuple[Path, Pro
 
 @pytest.mark.parametrize("prompt", ['Say "so"\\ or {{ not }} {% if %}', "Zeilen\nund 🎉 \u2028 SYSTEM START END", ""])
 def test_any_system_prompt_survives_the_template(prompt: str, text: TextTokenizer, vocab: Vocabulary) -> None:
-    release = replace(small(text, vocab), template=ChatTemplate({"std": prompt}))
+    outgoing = replace(small(text, vocab), template=ChatTemplate({"std": prompt}))
     template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    out = template.from_string(stock.chat_template(release)).render(messages=[{"role": "user", "content": " a\n"}])
+    out = template.from_string(stock.chat_template(outgoing)).render(messages=[{"role": "user", "content": " a\n"}])
     assert out == f"<|startoftext|><|im_start|>system\n{prompt}<|im_end|>\n<|im_start|>user\n a\n<|im_end|>"
 
 
 def test_a_model_without_a_standard_prompt_has_no_template(text: TextTokenizer, vocab: Vocabulary) -> None:
-    release = replace(small(text, vocab), template=ChatTemplate({"voice": "Sing."}))
+    outgoing = replace(small(text, vocab), template=ChatTemplate({"voice": "Sing."}))
     with pytest.raises(MioError, match="no system prompt 'std'"):
-        stock.chat_template(release)
+        stock.chat_template(outgoing)
 
 
 def test_generation_settings_are_those_for_text(text: TextTokenizer, vocab: Vocabulary) -> None:
-    release = small(text, vocab)
-    assert stock.generation(release)["do_sample"] is False and "temperature" not in stock.generation(release)
-    sampled = stock.generation(replace(release, sampling=Sampling(0.7, 0.9, 0, 1.15)))
+    outgoing = small(text, vocab)
+    assert stock.generation(outgoing)["do_sample"] is False and "temperature" not in stock.generation(outgoing)
+    sampled = stock.generation(replace(outgoing, sampling=Sampling(0.7, 0.9, 0, 1.15)))
     assert sampled.items() >= {"do_sample": True, "temperature": 0.7, "top_k": 0, "repetition_penalty": 1.15}.items()
 
 
@@ -265,13 +265,13 @@ def test_weights_leave_in_the_narrowest_dtype_that_holds_them() -> None:
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 def test_a_dtype_that_rounds_is_told(dtype: str, text: TextTokenizer, vocab: Vocabulary, tmp_path: Path) -> None:
-    release = small(text, vocab)
-    release.backbone.model.norm.weight.data += 2.0**-20
-    proof = export(release, tmp_path / "out", dtype, load=False)
+    outgoing = small(text, vocab)
+    outgoing.backbone.model.norm.weight.data += 2.0**-20
+    proof = export(outgoing, tmp_path / "out", dtype, load=False)
     assert (proof.lossless, proof.difference) == (dtype == "fp32", None)
     assert ("rounded to bf16" in checks(proof)) == (dtype == "bf16")
     found = load_file(tmp_path / "out" / "model-00001-of-00001.safetensors")
-    assert torch.equal(found["model.norm.weight"], release.backbone.model.norm.weight.to(DTYPES[dtype]))
+    assert torch.equal(found["model.norm.weight"], outgoing.backbone.model.norm.weight.to(DTYPES[dtype]))
 
 
 # ----------------------------------------------------------------------------------------------- what is refused
@@ -288,10 +288,10 @@ def test_nothing_that_is_there_is_replaced(text: TextTokenizer, vocab: Vocabular
 
 
 def test_quantized_weights_do_not_leave(text: TextTokenizer, vocab: Vocabulary, tmp_path: Path) -> None:
-    release = small(text, vocab)
-    quantize_linears(release.backbone, 8)
+    outgoing = small(text, vocab)
+    quantize_linears(outgoing.backbone, 8)
     with pytest.raises(MioError, match="quantized"):
-        export(release, tmp_path / "out")
+        export(outgoing, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -333,9 +333,9 @@ def test_changed_weights_are_noticed(
         save_file(tensors, path, **options)
 
     monkeypatch.setattr("mio.pretrained.export.save_file", spoil)
-    release = small(text, vocab)
-    release.backbone.requires_grad_(False)
-    spoiled = replace(release, backbone=release.backbone.bfloat16())
+    outgoing = small(text, vocab)
+    outgoing.backbone.requires_grad_(False)
+    spoiled = replace(outgoing, backbone=outgoing.backbone.bfloat16())
     monkeypatch.setattr("mio.pretrained.export.plain", lambda b: {k: v.clone() for k, v in b.state_dict().items()})
     with pytest.raises(DataError, match=r"model\.norm\.weight is not what was exported"):
         export(spoiled, tmp_path / "out")
@@ -371,18 +371,18 @@ def values(reader: Any, *names: str) -> list[Any]:
 def test_gguf_tensors_are_the_model_s_bit_for_bit(
     dtype: str, text: TextTokenizer, vocab: Vocabulary, tmp_path: Path
 ) -> None:
-    release = small(text, vocab)
-    written = export_gguf(release, tmp_path / "out.gguf", dtype)
+    outgoing = small(text, vocab)
+    written = export_gguf(outgoing, tmp_path / "out.gguf", dtype)
     found = {t.name: t.data for t in read(tmp_path / "out.gguf").tensors}
     ours = {"blk.1.attn_q.weight": "model.layers.1.self_attn.q_proj", "output.weight": "lm_head"}
     ours |= {"blk.0.attn_k.weight": "model.layers.0.self_attn.k_proj", "token_embd.weight": "model.embed_tokens"}
     ours |= {"blk.0.ffn_down.weight": "model.layers.0.mlp.down_proj", "output_norm.weight": "model.norm"}
-    assert len(found) == written.tensors == len(release.backbone.state_dict())
+    assert len(found) == written.tensors == len(outgoing.backbone.state_dict())
     for theirs, name in ours.items():
-        own = release.backbone.get_submodule(name).weight.detach()
+        own = outgoing.backbone.get_submodule(name).weight.detach()
         wide = DTYPES[dtype] if own.ndim > 1 else torch.float32
         raw = torch.from_numpy(np.ascontiguousarray(found[theirs]).copy()).view(wide).reshape(own.shape)
-        assert torch.equal(halved(raw, heads_of(f"{name}.weight", release.backbone.config)), own.to(wide))
+        assert torch.equal(halved(raw, heads_of(f"{name}.weight", outgoing.backbone.config)), own.to(wide))
 
 
 def test_queries_are_paired_as_llama_cpp_turns_them() -> None:
@@ -399,7 +399,8 @@ def test_pairs_turned_are_halves_turned() -> None:
     x, positions = torch.randn(5, 3, 8), torch.arange(5)
     angles = positions[:, None] / 100.0 ** (torch.arange(4) / 4)
     turned = (
-        torch.view_as_complex(paired_heads(x).unflatten(-1, (4, 2)).contiguous()) * torch.polar(torch.ones(5, 4), angles)[:, None]
+        torch.view_as_complex(paired_heads(x).unflatten(-1, (4, 2)).contiguous())
+        * torch.polar(torch.ones(5, 4), angles)[:, None]
     )
     ours = apply_rope(x, rope(positions, 8, 100.0))
     torch.testing.assert_close(torch.view_as_real(turned).flatten(-2), paired_heads(ours))
@@ -410,7 +411,7 @@ def paired_heads(x: torch.Tensor) -> torch.Tensor:
     return paired(x.flatten(1).T, x.shape[1]).T.unflatten(1, x.shape[1:])
 
 
-def test_gguf_tells_llama_cpp_the_shape_and_every_token(shipped: Release, tmp_path: Path) -> None:
+def test_gguf_tells_llama_cpp_the_shape_and_every_token(shipped: Outgoing, tmp_path: Path) -> None:
     export_gguf(shipped, tmp_path / "tiny.gguf")
     reader, vocab = read(tmp_path / "tiny.gguf"), shipped.vocab
     c = shipped.backbone.config
@@ -445,7 +446,7 @@ def sentencepiece(**changes: Any) -> TextTokenizer:
     return TextTokenizer(json.dumps(data | {"model": model} | changes))
 
 
-def released(text: TextTokenizer) -> Release:
+def released(text: TextTokenizer) -> Outgoing:
     """Special tokens among the text's ids and codes behind them, as in Yi and MIO."""
     row = Modality("image", 1, 4, 2, "<image>", "</image>", "<img{}>")
     pieces = json.loads(text.to_json())["model"]["vocab"]
@@ -454,23 +455,23 @@ def released(text: TextTokenizer) -> Release:
 
 
 def test_a_released_vocabulary_leaves_with_its_specials_among_the_text(tmp_path: Path) -> None:
-    release = released(sentencepiece())
-    proof = export(release, tmp_path / "out")
+    outgoing = released(sentencepiece())
+    proof = export(outgoing, tmp_path / "out")
     assert proof.texts == len(TEXTS) + 2 * len(TALKS)
     settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert settings["added_tokens_decoder"]["260"]["content"] == "<|im_end|>"
 
 
 def test_sentencepiece_leaves_as_scores(tmp_path: Path) -> None:
-    release = released(sentencepiece())
-    export_gguf(release, tmp_path / "out.gguf")
+    outgoing = released(sentencepiece())
+    export_gguf(outgoing, tmp_path / "out.gguf")
     reader = read(tmp_path / "out.gguf")
     kind, prefix = values(reader, "tokenizer.ggml.model", "tokenizer.ggml.add_space_prefix")
     assert (kind, prefix) == ("llama", False)
     tokens, types, scores = values(
         reader, "tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.scores"
     )
-    assert tokens == list(release.vocab.tokens)
+    assert tokens == list(outgoing.vocab.tokens)
     assert [types[i] for i in (0, 1, 3, 258, 259, 261)] == [2, 3, 6, 6, 3, 1]
     merged = [scores[tokens.index(left + right)] for left, right in MERGES]
     assert merged == sorted(merged, reverse=True) and len(set(merged)) == len(merged)

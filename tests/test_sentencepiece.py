@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sentencepiece
+from fabricate_release import TEXTS, YI, train_text
 from hypothesis import example, given
 from hypothesis import strategies as st
 from test_text import HOSTILE, disguises
@@ -20,46 +20,12 @@ from mio.tokenizers.sentencepiece_file import BYTE, CONTROL, NORMAL, UNKNOWN, US
 from mio.tokenizers.text import TextCodec
 from mio.types import DataError, MissingError
 
-YI = ["<|Human|>", "<|Assistant|>", "<|System|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>"]
-TEXTS = [
-    "You are MIO, an AI assistant capable of understanding images, text, videos, and speech.",
-    "The caption of this image is: four foxes on a blue background,  two  spaces\n\tand lines.",
-    "system user assistant 0 1 2 3 4 5 6 7 8 9 2024 <b>bold</b> | pipes | im start im_end",
-    "naïve café 你好，世界 こんにちは",
-]
 CODES = ["<image>", "</image>", "<spch>", "</spch>", "<img0>", "<img8191>", "<spch4095>", "[IMG]", "[SPCH]"]
-
-
-def trained(**changes: Any) -> bytes:
-    """A model as Yi's: BPE, digits apart, byte fallback, no dummy prefix, nothing normalised."""
-    options: dict[str, Any] = {
-        "model_type": "bpe",
-        "vocab_size": 500,
-        "hard_vocab_limit": False,
-        "unk_id": 0,
-        "bos_id": 1,
-        "eos_id": 2,
-        "pad_id": -1,
-        "bos_piece": "<|startoftext|>",
-        "eos_piece": "<|endoftext|>",
-        "user_defined_symbols": YI,
-        "byte_fallback": True,
-        "split_digits": True,
-        "add_dummy_prefix": False,
-        "remove_extra_whitespaces": False,
-        "normalization_rule_name": "identity",
-        "character_coverage": 1.0,
-        "num_threads": 1,
-        "minloglevel": 2,
-    }
-    out = BytesIO()
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(TEXTS * 5), model_writer=out, **options | changes)
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
 def model() -> bytes:
-    return trained()
+    return train_text()
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +168,7 @@ def described(tokenizer: SentencePieceTokenizer, made: dict[int, Tokenizer] = {}
     ],
 )
 def test_a_model_without_an_equal_there_says_why_and_is_still_safe(change: dict[str, Any], reason: str) -> None:
-    tokenizer = SentencePieceTokenizer(trained(**change))
+    tokenizer = SentencePieceTokenizer(train_text(**change))
     with pytest.raises(DataError, match=reason):
         tokenizer.to_json()
     for name in CONTROLS:
@@ -215,7 +181,7 @@ def test_a_model_without_an_equal_there_says_why_and_is_still_safe(change: dict[
 
 def test_the_fingerprint_is_the_models_and_its_reserved_names(model: bytes) -> None:
     prints = {SentencePieceTokenizer(model, names).fingerprint() for names in (CONTROLS, (), CONTROLS[:2], CONTROLS)}
-    prints.add(SentencePieceTokenizer(trained(vocab_size=450)).fingerprint())
+    prints.add(SentencePieceTokenizer(train_text(vocab_size=450)).fingerprint())
     assert len(prints) == 4
 
 
@@ -238,7 +204,7 @@ def test_any_bytes_are_a_model_or_refused(model: bytes, data: st.DataObject) -> 
 
 def test_a_model_without_byte_pieces_is_refused() -> None:
     with pytest.raises(DataError, match="no byte fallback"):
-        SentencePieceTokenizer(trained(byte_fallback=False, vocab_size=200))
+        SentencePieceTokenizer(train_text(byte_fallback=False, vocab_size=200))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

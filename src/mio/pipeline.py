@@ -318,11 +318,13 @@ class Model:
         return Reply(tuple(d for d in decoded if not isinstance(d, str)), tuple(ids), faults)
 
     def _decoded(self, part: Text | Encoded) -> Text | Media | str:
-        """A part as a user sees it, or why it cannot be had, in words; the rest of the answer is none the worse."""
+        """A part as a user sees it, or in words why it cannot be had; the rest of the answer is none the worse."""
+        if isinstance(part, Text):
+            return part
         try:
-            return self.processor.decode([part])[0]
+            return self.processor.media(part.modality, part.codes)
         except (DataError, MissingError) as error:
-            return " ".join((f"{type(part).__name__} left out.", str(error), error.fix)).strip()
+            return f"{part.modality}: {error} {error.fix}".strip()
 
     def release(self) -> None:
         """Free the media tokenizers that are built on first use, until they are used again."""
@@ -388,9 +390,7 @@ def _video(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) 
 BUILDERS = {"image": _image, "speech": _speech, "video": _video}
 
 
-def load(
-    source: Path | str | None = None, *, dtype: torch.dtype | None = None, bits: Bits | None = None
-) -> Model:
+def load(source: Path | str | None = None, *, dtype: torch.dtype | None = None, bits: Bits | None = None) -> Model:
     """Load a model: a folder of ours, a released one, or the id of one; without argument, the one that ships.
 
     `dtype`: of the language model's weights; by default fp32 for ours and bf16 for released ones. `bits`: 4 or 8 for

@@ -39,6 +39,7 @@ class Arguments(argparse.Namespace):
     tokens: int
     seed: int
     temperature: float | None
+    profile: str  # how to decode, by name; "": the model's own way
     small: bool
     dtype: str  # of exported weights; "": as stored
     shard: float  # GB

@@ -8,16 +8,15 @@ from pathlib import Path
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.inputs import open_model
-from mio.decoding.sampling import GREEDY
 from mio.pretrained.card import checks, describe
 from mio.pretrained.export import export
 from mio.pretrained.gguf_file import export_gguf
 from mio.pretrained.hub import locate, readable, size
-from mio.pretrained.stock import Release
+from mio.pretrained.stock import Outgoing
 
 
 def hf(args: Arguments, console: Console) -> int:
-    proof = export(_release(args), args.folder, args.dtype, round(args.shard * 1e9), args.load)
+    proof = export(_outgoing(args), args.folder, args.dtype, round(args.shard * 1e9), args.load)
     console.note(checks(proof))
     console.data({"folder": str(args.folder), "bytes": size(args.folder)} | describe(proof))
     console.text(str(args.folder))
@@ -25,7 +24,7 @@ def hf(args: Arguments, console: Console) -> int:
 
 
 def gguf(args: Arguments, console: Console) -> int:
-    written = export_gguf(_release(args), args.path, args.dtype)
+    written = export_gguf(_outgoing(args), args.path, args.dtype)
     held = f"{written.tensors} tensors and {written.tokens} tokens in {readable(written.bytes)}"
     console.note(f"{held}; read back, all are the model's own in {written.dtype}. Media tokenizers are not in it.")
     console.data({"file": str(args.path)} | vars(written))
@@ -33,8 +32,8 @@ def gguf(args: Arguments, console: Console) -> int:
     return 0
 
 
-def _release(args: Arguments) -> Release:
+def _outgoing(args: Arguments) -> Outgoing:
     model = open_model(args.model)
     folder = Path(str(files("mio") / "assets" / "tiny")) if args.model is None else locate(args.model, offline=True)
-    held, text = model.processor, model.config.decoding.get("text", GREEDY)
-    return Release(model.config.name, model.backbone, held.vocab, held.text, held.template, text, folder)
+    held, text = model.processor, model.decoding("text")["text"]
+    return Outgoing(model.config.name, model.backbone, held.vocab, held.text, held.template, text, folder)

@@ -71,6 +71,11 @@ def _model_option(parser: _Parser) -> None:
     parser.add_argument("--model", type=Path, metavar="DIR", help="a model folder (default: the model that ships)")
 
 
+def _profile_option(parser: _Parser) -> None:
+    about = "how to decode: paper, release, or a task such as release/tts (default: the model's own way)"
+    parser.add_argument("--profile", default="", metavar="NAME", help=about)
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
@@ -229,6 +234,7 @@ def _chat(group: _Group) -> None:
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="the same one, the same answer (default: 0)")
     parser.add_argument("--temperature", type=_temperature, metavar="T", help="0 is greedy (default: the model's own)")
     parser.add_argument("--save", type=Path, dest="folder", default=Path("."), metavar="DIR", help="where media go")
+    _profile_option(parser)
     _model_option(parser)
 
 
@@ -247,6 +253,7 @@ def _generate(group: _Group) -> None:
     parser = _add(group, "generate", run, about, examples)
     parser.add_argument("source", metavar="IN.jsonl|-", help="one JSON object per line; - for standard input")
     parser.add_argument("-o", type=Path, dest="folder", metavar="DIR", required=True, help="where results go")
+    _profile_option(parser)
     _model_option(parser)
 
 

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ class _Talk:
             system=self.mode,
             tokens=args.tokens,
             seed=args.seed,
-            sampling=_sampling(self.model, args.temperature),
+            sampling=_sampling(self.model, args),
+            profile=args.profile,
         )
         self._show(reply, time.perf_counter() - begun)
         said = processor.parse(np.array(reply.ids, np.int64)).parts
@@ -85,12 +86,12 @@ class _Talk:
         self.console.data(_document(reply, parts, seconds) | {"ids": list(reply.ids)})
 
 
-def _sampling(model: Model, temperature: float | None) -> Mapping[str, Sampling]:
-    """The model's own for every kind of output, at another temperature if one is given."""
-    if temperature is None:
+def _sampling(model: Model, args: Arguments) -> Mapping[str, Sampling]:
+    """What would decode the answer anyway, at another temperature if one is given, and then without beams."""
+    if args.temperature is None:
         return {}
-    own = model.config.decoding
-    return {name: replace(own.get(name, Sampling()), temperature=temperature) for name in model.modalities}
+    own = model.decoding(args.kinds, args.profile)
+    return {place: Sampling(args.temperature, s.top_p, s.top_k, s.repetition_penalty) for place, s in own.items()}
 
 
 def saved(reply: Reply, folder: Path, stem: str) -> list[dict[str, str]]:
@@ -185,7 +186,7 @@ def generate(args: Arguments, console: Console) -> int:
     results = args.folder / "results.jsonl"
     old = _finished(results)
     model = open_model(args.model)
-    batch = _Batch(model, args.folder, Path() if args.source == "-" else Path(args.source).parent, old)
+    batch = _Batch(model, args.folder, Path() if args.source == "-" else Path(args.source).parent, old, args.profile)
     done = failed = 0
     with results.open("a", encoding="utf-8", errors="backslashreplace") as file:
         for number, (at, line) in enumerate(tqdm(lines, unit="prompt", disable=not console.bars), 1):
@@ -224,6 +225,7 @@ class _Batch:
     folder: Path
     root: Path  # where attachments lie
     old: set[str]
+    profile: str
     seen: set[str] = field(default_factory=set)
 
     def result(self, number: int, line: bytes, at: str, console: Console) -> dict[str, Any] | None:
@@ -251,7 +253,7 @@ class _Batch:
         media = [attachment(self.root / path) for path in p.attachments]
         question = user(*media, p.prompt) if p.prompt else user(*media)
         begun = time.perf_counter()
-        reply = self.model.chat(question, out=p.out, tokens=p.tokens, seed=p.seed)
+        reply = self.model.chat(question, out=p.out, tokens=p.tokens, seed=p.seed, profile=self.profile)
         seconds = time.perf_counter() - begun
         stem = re.sub(r"[^\w.-]", "_", id)[:60].lstrip(".") or "_"
         stems = (stem if n == 1 else f"{stem}~{n}" for n in count(1))

@@ -10,7 +10,7 @@ import yaml
 
 from mio.pretrained.hub import front_matter
 from mio.pretrained.proof import Proof
-from mio.pretrained.stock import Release
+from mio.pretrained.stock import Outgoing
 
 CARD = """\
 # {name}, for stock transformers
@@ -38,11 +38,12 @@ Media are tokens here. Their tokenizers lie beside the model ({tokenizers}) in t
 
 - **Strings can reach reserved ids.** A stock tokenizer turns `{im_end}` or `{code}` in a user's text into that token;
   mio's has text ids only. `split_special_tokens=True` spares special tokens, but not codes. For text you do not trust,
-  take a `tokenizers.Tokenizer` made from tokenizer.json with `added_tokens` emptied: it has text ids only, the same.
+  take a `tokenizers.Tokenizer` made from tokenizer.json with `added_tokens` emptied: it has text ids only.
 - **Nothing constrains the output.** mio's grammar lets through only spans that decode; here any id may follow any.
 - **Sampling** in generation_config.json is the one for text; pictures and speech want their own.
 - **An assistant turn that begins with white space** may be cut into other tokens: mio encodes the header of the turn
   and the answer apart, as they come when generating.
+- **The character U+2581** (a low block) in a text is a space to a stock tokenizer made from SentencePiece.
 
 ## Checked when it was written
 
@@ -50,17 +51,17 @@ Media are tokens here. Their tokenizers lie beside the model ({tokenizers}) in t
 """
 
 
-def card(release: Release, proof: Proof) -> str:
+def card(outgoing: Outgoing, proof: Proof) -> str:
     """README.md: what the model's own card says of licence and contents follows ours."""
-    own = release.folder / "README.md"
+    own = outgoing.folder / "README.md"
     about = front_matter(own) | {"library_name": "transformers", "pipeline_tag": "text-generation"}
-    vocab = release.vocab
+    vocab = outgoing.vocab
     words = {
-        "name": release.name,
-        "tokenizers": ", ".join(f"`{row.name}/`" for row in vocab.rows if row.size) or "none",
-        "rows": "\n".join(_rows(release)),
+        "name": outgoing.name,
+        "tokenizers": ", ".join(f"`{path.name}/`" for path in outgoing.tokenizers) or "none",
+        "rows": "\n".join(_rows(outgoing)),
         "im_end": vocab.specials.im_end,
-        "code": vocab.tokens[min(release.code_ids, default=0)],
+        "code": vocab.tokens[min(outgoing.code_ids, default=0)],
         "kind": proof.tokenizer,
         "checks": checks(proof),
     }
@@ -68,8 +69,8 @@ def card(release: Release, proof: Proof) -> str:
     return head + CARD.format(**words) + _contents(own)
 
 
-def _rows(release: Release) -> list[str]:
-    vocab, out = release.vocab, []
+def _rows(outgoing: Outgoing) -> list[str]:
+    vocab, out = outgoing.vocab, []
     for row in vocab.rows:
         if row.size:
             ids, text = vocab.level_ids(row.name), row.code.format("N")

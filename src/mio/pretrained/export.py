@@ -16,15 +16,15 @@ from mio.pretrained import stock
 from mio.pretrained.card import card
 from mio.pretrained.llama import HEAD
 from mio.pretrained.proof import Proof, prove
-from mio.pretrained.stock import DTYPES, Release
+from mio.pretrained.stock import DTYPES, Outgoing
 from mio.pretrained.weights import INDEXES
 from mio.types import MioError
 
 SHARD = 4 * 10**9  # bytes of one file
-TOKENIZERS = ("image", "speech", "seed-tokenizer-2", "SpeechTokenizer")  # folders of ours, and of the release
+TEXT_FILES = ("tokenizer.model", "special_tokens_map.json")  # of MIO's: with them, mio loads the export again
 
 
-def export(release: Release, out: Path, dtype: str = "", shard: int = SHARD, load: bool = True) -> Proof:
+def export(outgoing: Outgoing, out: Path, dtype: str = "", shard: int = SHARD, load: bool = True) -> Proof:
     """Write a folder that stock `transformers` loads, check it against the model, then put it in place.
 
     `dtype`: bf16, fp16 or fp32; by default the narrowest that keeps every weight as it is. `shard`: most bytes of
@@ -35,15 +35,15 @@ def export(release: Release, out: Path, dtype: str = "", shard: int = SHARD, loa
         model. ResourceError: the disk is full.
     """
     vacant(out)
-    state = plain(release.backbone)
+    state = plain(outgoing.backbone)
     dtype = dtype or narrowest(state)
     proofs: list[Proof] = []
 
     def write(folder: Path) -> None:
         write_weights(state, folder, DTYPES[dtype], shard)
-        write_words(release, folder, dtype)
-        proofs.append(prove(release, folder, dtype, load))
-        (folder / "README.md").write_text(card(release, proofs[0]), encoding="utf-8")
+        write_words(outgoing, folder, dtype)
+        proofs.append(prove(outgoing, folder, dtype, load))
+        (folder / "README.md").write_text(card(outgoing, proofs[0]), encoding="utf-8")
 
     commit(out, write)
     return proofs[0]
@@ -102,13 +102,15 @@ def _groups(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
     yield run
 
 
-def write_words(release: Release, folder: Path, dtype: str) -> None:
+def write_words(outgoing: Outgoing, folder: Path, dtype: str) -> None:
     """All that is not weights: configuration, text tokenizer, template; and the media tokenizers, as they are."""
-    write_json(folder / "config.json", stock.config(release, dtype))
-    write_json(folder / "generation_config.json", stock.generation(release))
-    write_json(folder / "tokenizer.json", stock.tokenizer(release))
-    write_json(folder / "tokenizer_config.json", stock.tokenizer_config(release))
-    (folder / "chat_template.jinja").write_text(stock.chat_template(release), encoding="utf-8")
-    for name in TOKENIZERS:
-        if (release.folder / name).is_dir():
-            shutil.copytree(release.folder / name, folder / name, ignore=shutil.ignore_patterns(MANIFEST))
+    write_json(folder / "config.json", stock.config(outgoing, dtype))
+    write_json(folder / "generation_config.json", stock.generation(outgoing))
+    write_json(folder / "tokenizer.json", stock.tokenizer(outgoing))
+    write_json(folder / "tokenizer_config.json", stock.tokenizer_config(outgoing))
+    (folder / "chat_template.jinja").write_text(stock.chat_template(outgoing), encoding="utf-8")
+    for path in outgoing.tokenizers:
+        shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns(MANIFEST))
+    for name in TEXT_FILES:
+        if (outgoing.folder / name).is_file():
+            shutil.copy(outgoing.folder / name, folder / name)

@@ -17,7 +17,7 @@ from mio.models.backbone import BackboneConfig
 from mio.pretrained import stock
 from mio.pretrained.export import narrowest, plain, vacant
 from mio.pretrained.gguf_vocabulary import write_vocabulary
-from mio.pretrained.stock import DTYPES, Release
+from mio.pretrained.stock import DTYPES, Outgoing
 from mio.types import DataError, MioError, MissingError
 
 
@@ -31,7 +31,7 @@ class Written:
     bytes: int
 
 
-def export_gguf(release: Release, out: Path, dtype: str = "") -> Written:
+def export_gguf(outgoing: Outgoing, out: Path, dtype: str = "") -> Written:
     """Write the language model, its vocabulary and its chat template; media tokenizers have no place in GGUF.
 
     Raises:
@@ -39,18 +39,18 @@ def export_gguf(release: Release, out: Path, dtype: str = "") -> Written:
         DataError: the file read back is not the model.
     """
     vacant(out)
-    _fits(release.backbone.config)
-    state = plain(release.backbone)
+    _fits(outgoing.backbone.config)
+    state = plain(outgoing.backbone)
     dtype = dtype or narrowest(state)
     staging = out.with_name(f".{out.name}.new")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _write(release, state, dtype, staging)
-        count = _read_back(staging, release, state, dtype)
+        _write(outgoing, state, dtype, staging)
+        count = _read_back(staging, outgoing, state, dtype)
         os.replace(staging, out)
     finally:
         staging.unlink(missing_ok=True)
-    return Written(dtype, count, len(release.vocab), out.stat().st_size)
+    return Written(dtype, count, len(outgoing.vocab), out.stat().st_size)
 
 
 def _fits(c: BackboneConfig) -> None:
@@ -68,20 +68,20 @@ def _gguf() -> Any:
     return gguf
 
 
-def _write(release: Release, state: Mapping[str, Tensor], dtype: str, path: Path) -> None:
-    gguf, kind = _gguf(), stock.architecture(release.backbone.config)[0]
+def _write(outgoing: Outgoing, state: Mapping[str, Tensor], dtype: str, path: Path) -> None:
+    gguf, kind = _gguf(), stock.architecture(outgoing.backbone.config)[0]
     writer = gguf.GGUFWriter(path, kind)
-    writer.add_name(release.name)
+    writer.add_name(outgoing.name)
     writer.add_file_type(_file_type(gguf, dtype))
-    _shape(writer, release.backbone.config)
-    write_vocabulary(gguf, writer, release)
-    for name, tensor in _tensors(state, release.backbone.config, dtype):
+    _shape(writer, outgoing.backbone.config)
+    write_vocabulary(gguf, writer, outgoing)
+    for name, tensor in _tensors(state, outgoing.backbone.config, dtype):
         raw = None if tensor.dtype != torch.bfloat16 else gguf.GGMLQuantizationType.BF16
         writer.add_tensor_info(name, tensor.shape, _array(tensor).dtype, tensor.nbytes, raw)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for _, tensor in _tensors(state, release.backbone.config, dtype):
+    for _, tensor in _tensors(state, outgoing.backbone.config, dtype):
         writer.write_tensor_data(_array(tensor))
     writer.flush()
     writer.close()
@@ -144,14 +144,14 @@ def _array(tensor: Tensor) -> NDArray[Any]:
     return array
 
 
-def _read_back(path: Path, release: Release, state: Mapping[str, Tensor], dtype: str) -> int:
+def _read_back(path: Path, outgoing: Outgoing, state: Mapping[str, Tensor], dtype: str) -> int:
     """Number of tensors in a file, all the model's.
 
     Raises:
         DataError: one differs, or there are others.
     """
     found = {t.name: t.data for t in _gguf().GGUFReader(path).tensors}
-    for name, tensor in _tensors(state, release.backbone.config, dtype):
+    for name, tensor in _tensors(state, outgoing.backbone.config, dtype):
         own = _array(tensor)
         if name not in found or not np.array_equal(found.pop(name).view(own.dtype).reshape(own.shape), own):
             raise DataError(f"{name} was not written as it is.", at=str(path), fix="Try again on another disk.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mio.pretrained import stock
-from mio.pretrained.stock import Release
+from mio.pretrained.stock import Outgoing
 from mio.types import MioError
 
 SPLITS = {  # llama.cpp's names (llama-vocab.cpp) for the ways to cut text before byte-level BPE
@@ -23,28 +23,28 @@ PREFIX = {"type": "Prepend", "prepend": "▁"}
 UNREACHED = -1e9  # score of a piece that no merge makes
 
 
-def write_vocabulary(gguf: Any, writer: Any, release: Release) -> None:
+def write_vocabulary(gguf: Any, writer: Any, outgoing: Outgoing) -> None:
     """Every id as a token, with its kind; the ends of answers; the chat template.
 
     Raises:
         MioError: llama.cpp has no tokenizer that gives the same ids.
     """
-    data = stock.tokenizer(release)
+    data = stock.tokenizer(outgoing)
     ids: dict[str, int] = data["model"]["vocab"] | {t["content"]: t["id"] for t in data["added_tokens"]}
     tokens = sorted(ids, key=ids.__getitem__)
     writer.add_token_list(tokens)
-    writer.add_token_types([int(kind) for kind in _kinds(gguf, release, tokens, data["model"])])
+    writer.add_token_types([int(kind) for kind in _kinds(gguf, outgoing, tokens, data["model"])])
     if data["model"].get("byte_fallback"):
         _write_sentencepiece(writer, data, tokens)
     else:
         _write_byte_level(writer, data)
-    _write_ends(writer, release)
-    writer.add_chat_template(stock.chat_template(release))
+    _write_ends(writer, outgoing)
+    writer.add_chat_template(stock.chat_template(outgoing))
 
 
-def _kinds(gguf: Any, release: Release, tokens: list[str], model: Mapping[str, Any]) -> Iterator[Any]:
+def _kinds(gguf: Any, outgoing: Outgoing, tokens: list[str], model: Mapping[str, Any]) -> Iterator[Any]:
     """Special tokens are control tokens; codes are user-defined: found in text, and printed. The rest is text."""
-    kinds, codes, special = gguf.TokenType, release.code_ids, release.special_ids
+    kinds, codes, special = gguf.TokenType, outgoing.code_ids, outgoing.special_ids
     for id, token in enumerate(tokens):
         if token == model.get("unk_token"):
             yield kinds.UNKNOWN
@@ -58,11 +58,11 @@ def _kinds(gguf: Any, release: Release, tokens: list[str], model: Mapping[str, A
 
 
 def _write_byte_level(writer: Any, data: Mapping[str, Any]) -> None:
-    first = data["pre_tokenizer"] or {}
+    first = data.get("pre_tokenizer") or {}
     steps = first.get("pretokenizers", [first])
     fits = all(step.items() >= PLAIN.get(step.get("type"), {"": True}).items() for step in steps)
     name = SPLITS.get(tuple(step.get("type") for step in steps))
-    if name is None or not fits or data["normalizer"]:
+    if name is None or not fits or data.get("normalizer"):
         raise _unknown("cuts text in a way that llama.cpp has no name for")
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(name)
@@ -71,9 +71,9 @@ def _write_byte_level(writer: Any, data: Mapping[str, Any]) -> None:
 
 def _write_sentencepiece(writer: Any, data: Mapping[str, Any], tokens: list[str]) -> None:
     """llama.cpp merges by the score of the piece that results: the higher, the sooner. Ours is the merge's rank."""
-    first = data["normalizer"] or {}
+    first = data.get("normalizer") or {}
     steps = first.get("normalizers", [first])
-    if data["pre_tokenizer"] or steps not in ([SPACES], [PREFIX, SPACES]):
+    if data.get("pre_tokenizer") or steps not in ([SPACES], [PREFIX, SPACES]):
         raise _unknown("normalizes text otherwise than SentencePiece in llama.cpp")
     ranks: dict[str, int] = {}
     for rank, (left, right) in enumerate(data["model"]["merges"]):
@@ -89,8 +89,8 @@ def _unknown(what: str) -> MioError:
     return MioError(f"This model's text tokenizer {what}.", fix=fix)
 
 
-def _write_ends(writer: Any, release: Release) -> None:
-    s, id = release.vocab.specials, release.vocab.id
+def _write_ends(writer: Any, outgoing: Outgoing) -> None:
+    s, id = outgoing.vocab.specials, outgoing.vocab.id
     writer.add_bos_token_id(id(s.bos))
     writer.add_eos_token_id(id(s.eos))
     writer.add_eot_token_id(id(s.im_end))

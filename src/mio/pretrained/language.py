@@ -74,13 +74,15 @@ def _whole(config: Mapping[str, Any], key: str, usual: int) -> int:
 
 def _added(path: Path) -> dict[int, str]:
     """Added tokens by id."""
-    found: dict[int, str] = {}
+    names = read_json(path)
     try:
-        for key, token in read_json(path)["added_tokens_decoder"].items():
-            if found.setdefault(int(key), token["content"]) != token["content"]:
-                raise DataError(f"Id {int(key)} is both {found[int(key)]!r} and {token['content']!r}.", at=str(path))
-    except (AttributeError, KeyError, TypeError) as error:
+        pairs = [(int(id), str(token["content"])) for id, token in names["added_tokens_decoder"].items()]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path.name} has no added_tokens_decoder from ids to tokens.", at=str(path)) from error
+    found = dict(pairs)
+    for id, token in pairs:
+        if found[id] != token:
+            raise DataError(f"Id {id} is both {token!r} and {found[id]!r}.", at=str(path))
     return found
 
 

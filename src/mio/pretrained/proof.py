@@ -16,7 +16,7 @@ from torch import Tensor
 from mio.layers import Segments
 from mio.models.backbone import Backbone
 from mio.pretrained.llama import HEAD
-from mio.pretrained.stock import DTYPES, Release
+from mio.pretrained.stock import DTYPES, Outgoing
 from mio.pretrained.weights import shards, tensors
 from mio.sequence import render
 from mio.types import DataError, Ids, Message, Role, Text, Turns
@@ -60,23 +60,23 @@ class Proof:
     tokenizer: str = "AutoTokenizer"
 
 
-def prove(release: Release, folder: Path, dtype: str, load: bool) -> Proof:
+def prove(outgoing: Outgoing, folder: Path, dtype: str, load: bool) -> Proof:
     """Check an exported folder: its tensors always; and if `load`, all else where `transformers` is installed.
 
     Raises:
         DataError: anything differs more than rounding allows.
     """
-    count, lossless = same_weights(release.backbone, folder, DTYPES[dtype])
+    count, lossless = same_weights(outgoing.backbone, folder, DTYPES[dtype])
     if not load or not find_spec("transformers"):
         return Proof(dtype, count, lossless)
     import transformers
 
-    model: Any = _loaded(transformers.AutoModelForCausalLM, folder, dtype=release.backbone.lm_head.weight.dtype)
-    difference, scale = compare_logits(release, model)
+    model: Any = _loaded(transformers.AutoModelForCausalLM, folder, dtype=outgoing.backbone.lm_head.weight.dtype)
+    difference, scale = compare_logits(outgoing, model)
     allowed = ROUNDING if model.dtype == torch.float32 else ROUNDING_16
     if lossless and not difference <= allowed * scale:
         raise DataError(f"The export's logits differ by {difference:.2g} of {scale:.3g}.", at=str(folder))
-    return Proof(dtype, count, lossless, difference, scale, len(TEXTS) + 2 * len(TALKS), _tokenizer(release, folder))
+    return Proof(dtype, count, lossless, difference, scale, len(TEXTS) + 2 * len(TALKS), _tokenizer(outgoing, folder))
 
 
 def _loaded(kind: Any, folder: Path, **options: Any) -> Any:
@@ -108,7 +108,7 @@ def same_weights(backbone: Backbone, folder: Path, dtype: torch.dtype) -> tuple[
     return len(backbone.state_dict()) - backbone.config.tied, lossless
 
 
-def _tokenizer(release: Release, folder: Path) -> str:
+def _tokenizer(outgoing: Outgoing, folder: Path) -> str:
     """The class of transformers that gives our ids. AutoTokenizer takes Qwen2's own for every model of that type.
 
     Raises:
@@ -122,38 +122,38 @@ def _tokenizer(release: Release, folder: Path) -> str:
     }
     strange: list[str] = []
     for name, kind in kinds.items():
-        strange = strangers(release, _loaded(kind, folder))
+        strange = strangers(outgoing, _loaded(kind, folder))
         if not strange:
             return name
     raise DataError(f"The exported tokenizer has other ids for {strange[0]!r}.", at=str(folder))
 
 
-def strangers(release: Release, tokenizer: Any) -> list[str]:
+def strangers(outgoing: Outgoing, tokenizer: Any) -> list[str]:
     """Texts, and conversations as messages, that do not get our ids."""
     out = []
     for text in TEXTS:
-        ids = release.text.encode(text)
-        if tokenizer(text).input_ids != ids or tokenizer.decode(ids) != release.text.decode(ids):
+        ids = outgoing.text.encode(text)
+        if tokenizer(text).input_ids != ids or tokenizer.decode(ids) != outgoing.text.decode(ids):
             out.append(text)
     for talk in TALKS:
         messages = [{"role": role, "content": text} for role, text in talk]
         for opened in (False, True):
             found = tokenizer.apply_chat_template(messages, add_generation_prompt=opened, return_dict=False)
-            if found != rendered(release, talk, opened).tolist():
+            if found != rendered(outgoing, talk, opened).tolist():
                 out.append(str(messages))
     return out
 
 
-def rendered(release: Release, talk: tuple[tuple[Role, str], ...], opened: bool) -> Ids:
+def rendered(outgoing: Outgoing, talk: tuple[tuple[Role, str], ...], opened: bool) -> Ids:
     """Our own ids of a conversation of texts."""
     turns = Turns(tuple(Message(role, (Text(text),)) for role, text in talk))
-    return render(turns, release.vocab, release.text.encode, release.template, open_turn=opened).ids
+    return render(turns, outgoing.vocab, outgoing.text.encode, outgoing.template, open_turn=opened).ids
 
 
-def compare_logits(release: Release, model: Any) -> tuple[float, float]:
+def compare_logits(outgoing: Outgoing, model: Any) -> tuple[float, float]:
     """Largest difference of logits over a conversation and some codes of every modality, and the largest logit."""
-    backbone, device = release.backbone, release.backbone.lm_head.weight.device
-    ids = torch.from_numpy(probe(release)).to(device)
+    backbone, device = outgoing.backbone, outgoing.backbone.lm_head.weight.device
+    ids = torch.from_numpy(probe(outgoing)).to(device)
     with torch.inference_mode(), _exact():
         places = torch.arange(len(ids), device=device)
         own = backbone.logits(backbone(ids, places, Segments.of([len(ids)]))).float()
@@ -161,16 +161,16 @@ def compare_logits(release: Release, model: Any) -> tuple[float, float]:
     return float((own - other).abs().max()), float(own.abs().max())
 
 
-def probe(release: Release) -> Ids:
+def probe(outgoing: Outgoing) -> Ids:
     """A short sequence that touches every modality: a conversation, then spans of codes spread over each codebook."""
-    vocab, pieces = release.vocab, [rendered(release, TALKS[1], True)]
+    vocab, pieces = outgoing.vocab, [rendered(outgoing, TALKS[1], True)]
     for row in vocab.rows:
         if row.size:
             begin, end = vocab.bounds(row.name)
             pieces.append(
                 np.array([begin, *vocab.level_ids(row.name)[:, :: max(1, row.codebook_size // 8)].ravel(), end])
             )
-    return np.concatenate(pieces)[: release.backbone.config.positions]
+    return np.concatenate(pieces)[: outgoing.backbone.config.positions]
 
 
 @contextmanager

@@ -12,19 +12,22 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from mio.decoding.sampling import Sampling
+from mio.decoding.sampling import BeamSearch, Sampling
 from mio.models.backbone import Backbone, BackboneConfig
 from mio.pretrained.llama import FAMILIES
 from mio.sequence import ChatTemplate
-from mio.tokenizers.text import TextTokenizer
+from mio.tokenizers.text import TextCodec
 from mio.types import DataError, MioError
 from mio.vocab import Vocabulary
 
 DTYPES: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
+TOKENIZERS = ("image", "speech", "seed-tokenizer-2", "SpeechTokenizer")  # folders of ours, and of MIO's
+
+
 @dataclass(frozen=True)
-class Release:
+class Outgoing:
     """A model that leaves the house: its parts, and the folder where its media tokenizers and its card lie.
 
     `sampling`: of text, since a stock process knows of one kind of output only.
@@ -33,10 +36,15 @@ class Release:
     name: str
     backbone: Backbone
     vocab: Vocabulary
-    text: TextTokenizer
+    text: TextCodec
     template: ChatTemplate
     sampling: Sampling
     folder: Path
+
+    @property
+    def tokenizers(self) -> list[Path]:
+        """Folders of its media tokenizers."""
+        return [self.folder / name for name in TOKENIZERS if (self.folder / name).is_dir()]
 
     @property
     def code_ids(self) -> frozenset[int]:
@@ -62,9 +70,9 @@ def architecture(c: BackboneConfig) -> tuple[str, str]:
     raise MioError("No stock class has both biases and norms of queries and keys.", fix="Drop one of them.")
 
 
-def config(release: Release, dtype: str) -> dict[str, Any]:
+def config(outgoing: Outgoing, dtype: str) -> dict[str, Any]:
     """config.json, in keys that transformers of today and of years ago understand alike."""
-    c, (kind, name) = release.backbone.config, architecture(release.backbone.config)
+    c, (kind, name) = outgoing.backbone.config, architecture(outgoing.backbone.config)
     shape = {
         "vocab_size": c.vocabulary,
         "hidden_size": c.width,
@@ -79,8 +87,15 @@ def config(release: Release, dtype: str) -> dict[str, Any]:
         "tie_word_embeddings": c.tied,
     }
     fixed = {"hidden_act": "silu", "attention_bias": False, "attention_dropout": 0.0, "use_cache": True}
-    wide = str(DTYPES[dtype]).removeprefix("torch.")
-    return {"architectures": [name], "model_type": kind, "torch_dtype": wide} | shape | fixed | _ends(release.vocab)
+    head = {"architectures": [name], "model_type": kind, "torch_dtype": str(DTYPES[dtype]).removeprefix("torch.")}
+    return head | shape | fixed | _ends(outgoing.vocab) | _sizes(outgoing.vocab)
+
+
+def _sizes(vocab: Vocabulary) -> dict[str, int]:
+    """Numbers of text ids and of codes in the keys of MIO's config.json, by which mio reads a released folder."""
+    names = {"image": "visual_vocab_size", "speech": "speech_vocab_size"}
+    codes = {names[row.name]: row.size for row in vocab.rows if row.name in names}
+    return {"text_vocab_size": vocab.text_size} | codes
 
 
 def _ends(vocab: Vocabulary) -> dict[str, int]:
@@ -88,42 +103,46 @@ def _ends(vocab: Vocabulary) -> dict[str, int]:
     return {"bos_token_id": vocab.id(s.bos), "eos_token_id": vocab.id(s.eos), "pad_token_id": vocab.id(s.pad)}
 
 
-def generation(release: Release) -> dict[str, Any]:
+def generation(outgoing: Outgoing) -> dict[str, Any]:
     """generation_config.json: our defaults for text; an answer ends with its turn, a document with its end."""
-    s, vocab = release.sampling, release.vocab
+    s, vocab = outgoing.sampling, outgoing.vocab
     stops = {"eos_token_id": [vocab.id(vocab.specials.im_end), vocab.id(vocab.specials.eos)]}
     how: dict[str, Any] = {"do_sample": s.temperature > 0, "repetition_penalty": s.repetition_penalty}
     if s.temperature > 0:
         how |= {"temperature": s.temperature, "top_p": s.top_p, "top_k": s.top_k}
+    if isinstance(s, BeamSearch):
+        how |= {"num_beams": s.beams, "length_penalty": s.length_penalty}
     return _ends(vocab) | stops | how
 
 
-def tokenizer(release: Release) -> dict[str, Any]:
+def tokenizer(outgoing: Outgoing) -> dict[str, Any]:
     """tokenizer.json: the text tokenizer's own, with every special token and every code as an added token.
 
     Raises:
         DataError: the text tokenizer has one of these strings already, or other ids than the vocabulary.
     """
-    data: dict[str, Any] = json.loads(release.text.to_json())
-    data["added_tokens"] = [{"id": id} | token for id, token in added(release).items()]
+    data: dict[str, Any] = json.loads(outgoing.text.to_json())
+    held = {token["id"]: token for token in data["added_tokens"]}  # pieces that a text is cut at, such as Yi's
+    held |= {id: {"id": id} | token for id, token in added(outgoing).items()}
+    data["added_tokens"] = [held[id] for id in sorted(held)]
     stock = Tokenizer.from_str(json.dumps(data))
-    tokens = {id: release.vocab.tokens[id] for id in added(release)}
+    tokens = {id: outgoing.vocab.tokens[id] for id in added(outgoing)}
     wrong = [token for id, token in tokens.items() if stock.token_to_id(token) != id]
-    if wrong or stock.get_vocab_size() != len(release.vocab):
+    if wrong or stock.get_vocab_size() != len(outgoing.vocab):
         what = f"{len(wrong)} tokens have no id of their own ({', '.join(wrong[:3])}); {stock.get_vocab_size()} ids"
-        raise DataError(f"The text tokenizer does not fit: {what} instead of {len(release.vocab)}.")
+        raise DataError(f"The text tokenizer does not fit: {what} instead of {len(outgoing.vocab)}.")
     return data
 
 
-def added(release: Release) -> dict[int, dict[str, Any]]:
+def added(outgoing: Outgoing) -> dict[int, dict[str, Any]]:
     """id -> added token as the tokenizers library describes it, in order of ids."""
-    codes, plain = release.code_ids, {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    ids = sorted(release.special_ids | codes)
-    return {id: {"content": release.vocab.tokens[id]} | plain | {"special": id not in codes} for id in ids}
+    codes, plain = outgoing.code_ids, {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    ids = sorted(outgoing.special_ids | codes)
+    return {id: {"content": outgoing.vocab.tokens[id]} | plain | {"special": id not in codes} for id in ids}
 
 
-def tokenizer_config(release: Release) -> dict[str, Any]:
-    vocab, s = release.vocab, release.vocab.specials
+def tokenizer_config(outgoing: Outgoing) -> dict[str, Any]:
+    vocab, s = outgoing.vocab, outgoing.vocab.specials
     own = {vocab.id(name) for name in (s.bos, s.eos, s.pad)}
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -131,13 +150,13 @@ def tokenizer_config(release: Release) -> dict[str, Any]:
         "eos_token": s.eos,
         "pad_token": s.pad,
         "unk_token": s.pad,
-        "additional_special_tokens": [vocab.tokens[id] for id in sorted(release.special_ids - own)],
+        "additional_special_tokens": [vocab.tokens[id] for id in sorted(outgoing.special_ids - own)],
         "add_bos_token": False,
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
         "padding_side": "left",
-        "model_max_length": release.backbone.config.positions,
-        "added_tokens_decoder": {str(id): token for id, token in added(release).items()},
+        "model_max_length": outgoing.backbone.config.positions,
+        "added_tokens_decoder": {str(id): token for id, token in added(outgoing).items()},
     }
 
 
@@ -161,13 +180,13 @@ TEMPLATE = """\
 """
 
 
-def chat_template(release: Release, mode: str = "std") -> str:
+def chat_template(outgoing: Outgoing, mode: str = "std") -> str:
     """Jinja that writes what `sequence.render` does for turns of text.
 
     Raises:
         MioError: the model has no system prompt of that mode.
     """
-    template, s = release.template, release.vocab.specials
+    template, s = outgoing.template, outgoing.vocab.specials
     if mode not in template.systems:
         raise MioError(f"This model has no system prompt {mode!r}.", fix=f"Known: {', '.join(template.systems)}.")
     bos = s.bos if template.bos else ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mio.checkpoint import read_json, write_json
-from mio.config import suggest, to_dict
+from mio.config import from_dict, suggest, to_dict
 from mio.recipe.language import language_stages, prepare_stage
 from mio.recipe.report import judges_stage, measure_stage
 from mio.recipe.tokenizers import align_stage, image_stage, speech_stage, teacher_stage, text_stage
@@ -106,6 +106,6 @@ def _claim(job: Run) -> None:
     job.out.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         write_json(path, to_dict(job.recipe))
-    elif read_json(path) != to_dict(job.recipe):
+    elif from_dict(Recipe, read_json(path)) != job.recipe:
         fix = "Choose another --out, or repeat the command that made this run."
         raise MioError("This folder holds the run of another recipe.", at=str(path), fix=fix)

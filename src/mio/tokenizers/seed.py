@@ -284,7 +284,7 @@ class SeedTokenizer:
         if self.render is None:
             raise MissingError(
                 "This image tokenizer has no pixel decoder: its codes stop at the image embedding.",
-                fix='Released SEED-2: pip install "mio[hf]", and put stable-diffusion-2-1-unclip beside seed-tokenizer-2.',
+                fix='SEED-2: pip install "mio[hf]", and put stable-diffusion-2-1-unclip beside seed-tokenizer-2.',
             )
         out: list[Image] = []
         for start in range(0, len(codes), self.batch):

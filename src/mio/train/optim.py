@@ -38,8 +38,9 @@ def optimizers(module: nn.Module, c: Optim) -> list[torch.optim.Optimizer]:
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
     """Weights of linear layers, without those that read from or write to a vocabulary."""
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
-    found = [m.weight for n, m in module.named_modules() if isinstance(m, nn.Linear) and not n.endswith("lm_head")]
-    return [w for w in found if w.requires_grad and id(w) not in tables]
+    heads = {id(m.weight) for n, m in module.named_modules() if isinstance(m, nn.Linear) and n.endswith("lm_head")}
+    linear = {id(m.weight) for m in module.modules() if isinstance(m, nn.Linear)}
+    return [p for p in module.parameters() if p.requires_grad and id(p) in linear - tables - heads]
 
 
 def adamw(module: nn.Module, c: Optim, without: Sequence[nn.Parameter] = ()) -> torch.optim.AdamW:
