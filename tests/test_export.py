@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fabricate_release import fabricate_language
 from gguf import GGUFReader
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from safetensors.torch import load_file, save_file
@@ -454,12 +455,35 @@ def released(text: TextTokenizer) -> Outgoing:
     return small(text, Vocabulary(tuple(tokens), text.size, (row,)))
 
 
-def test_a_released_vocabulary_leaves_with_its_specials_among_the_text(tmp_path: Path) -> None:
-    outgoing = released(sentencepiece())
-    proof = export(outgoing, tmp_path / "out")
-    assert proof.texts == len(TEXTS) + 2 * len(TALKS)
-    settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text(encoding="utf-8"))
-    assert settings["added_tokens_decoder"]["260"]["content"] == "<|im_end|>"
+@pytest.fixture(scope="module")
+def mio_7b(tmp_path_factory: pytest.TempPathFactory) -> Outgoing:
+    """A released model at reduced width: codes in no order, special tokens among the text."""
+    folder = tmp_path_factory.mktemp("released") / "MIO-7B-Instruct"
+    model = load(fabricate_language(folder, "permuted", instruct=True))
+    held = model.processor
+    return Outgoing("MIO", model.backbone, held.vocab, held.text, held.template, model.decoding("text")["text"], folder)
+
+
+def test_a_released_model_leaves_and_comes_back(mio_7b: Outgoing, tmp_path: Path) -> None:
+    """The export is a released folder for mio, too."""
+    proof = export(mio_7b, tmp_path / "Instruct-out")
+    assert proof.difference is not None and proof.difference < 1e-5 * max(1.0, proof.scale)
+    assert (proof.texts, proof.dtype) == (len(TEXTS) + 2 * len(TALKS), "bf16")
+    settings = json.loads((tmp_path / "Instruct-out" / "generation_config.json").read_text())
+    assert (settings["eos_token_id"], settings["num_beams"]) == ([7, 2], 5)
+    again = load(tmp_path / "Instruct-out")
+    assert again.processor.vocab == mio_7b.vocab
+    assert again.config.stop == "<|im_end|>"
+    state = again.backbone.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in mio_7b.backbone.state_dict().items())
+
+
+def test_pieces_that_cut_a_text_are_user_defined_in_gguf(mio_7b: Outgoing, tmp_path: Path) -> None:
+    export_gguf(mio_7b, tmp_path / "out.gguf")
+    tokens, types = values(read(tmp_path / "out.gguf"), "tokenizer.ggml.tokens", "tokenizer.ggml.token_type")
+    kinds = dict(zip(tokens, types, strict=True))
+    asked = {"<unk>": 2, "<|im_end|>": 3, "[SPCH]": 3, "<|Human|>": 4, "<img0>": 4, "<spch4095>": 4, "<0x0A>": 6}
+    assert {token: kinds[token] for token in asked} == asked
 
 
 def test_sentencepiece_leaves_as_scores(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def write_vocabulary(gguf: Any, writer: Any, outgoing: Outgoing) -> None:
     ids: dict[str, int] = data["model"]["vocab"] | {t["content"]: t["id"] for t in data["added_tokens"]}
     tokens = sorted(ids, key=ids.__getitem__)
     writer.add_token_list(tokens)
-    writer.add_token_types([int(kind) for kind in _kinds(gguf, outgoing, tokens, data["model"])])
+    writer.add_token_types([int(kind) for kind in _kinds(gguf, tokens, data)])
     if data["model"].get("byte_fallback"):
         _write_sentencepiece(writer, data, tokens)
     else:
@@ -42,16 +42,15 @@ def write_vocabulary(gguf: Any, writer: Any, outgoing: Outgoing) -> None:
     writer.add_chat_template(stock.chat_template(outgoing))
 
 
-def _kinds(gguf: Any, outgoing: Outgoing, tokens: list[str], model: Mapping[str, Any]) -> Iterator[Any]:
-    """Special tokens are control tokens; codes are user-defined: found in text, and printed. The rest is text."""
-    kinds, codes, special = gguf.TokenType, outgoing.code_ids, outgoing.special_ids
-    for id, token in enumerate(tokens):
+def _kinds(gguf: Any, tokens: list[str], data: Mapping[str, Any]) -> Iterator[Any]:
+    """Special tokens are control tokens; codes, and pieces that a text is cut at, are user-defined. The rest is text."""
+    kinds, model = gguf.TokenType, data["model"]
+    special = {token["content"]: token["special"] for token in data["added_tokens"]}
+    for token in tokens:
         if token == model.get("unk_token"):
             yield kinds.UNKNOWN
-        elif id in special:
-            yield kinds.CONTROL
-        elif id in codes:
-            yield kinds.USER_DEFINED
+        elif token in special:
+            yield kinds.CONTROL if special[token] else kinds.USER_DEFINED
         else:
             byte = model.get("byte_fallback") and re.fullmatch("<0x[0-9A-F]{2}>", token)
             yield kinds.BYTE if byte else kinds.NORMAL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,6 +44,7 @@ TALKS: tuple[tuple[tuple[Role, str], ...], ...] = (
 )
 ROUNDING = 1e-4  # of the largest logit: sharp attention amplifies the order of sums; 2e-6 in the model that ships
 ROUNDING_16 = 0.05  # where both compute in 16 bits
+SMALL = 250_000_000  # parameters that are compared in fp32, whatever their dtype: 1 GB for each side
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ def prove(outgoing: Outgoing, folder: Path, dtype: str, load: bool) -> Proof:
         return Proof(dtype, count, lossless)
     import transformers
 
-    model: Any = _loaded(transformers.AutoModelForCausalLM, folder, dtype=outgoing.backbone.lm_head.weight.dtype)
-    difference, scale = compare_logits(outgoing, model)
+    backbone = widened(outgoing.backbone)
+    model: Any = _loaded(transformers.AutoModelForCausalLM, folder, dtype=backbone.lm_head.weight.dtype)
+    difference, scale = compare_logits(backbone, probe(outgoing), model)
     allowed = ROUNDING if model.dtype == torch.float32 else ROUNDING_16
     if lossless and not difference <= allowed * scale:
         raise DataError(f"The export's logits differ by {difference:.2g} of {scale:.3g}.", at=str(folder))
@@ -150,10 +153,17 @@ def rendered(outgoing: Outgoing, talk: tuple[tuple[Role, str], ...], opened: boo
     return render(turns, outgoing.vocab, outgoing.text.encode, outgoing.template, open_turn=opened).ids
 
 
-def compare_logits(outgoing: Outgoing, model: Any) -> tuple[float, float]:
-    """Largest difference of logits over a conversation and some codes of every modality, and the largest logit."""
-    backbone, device = outgoing.backbone, outgoing.backbone.lm_head.weight.device
-    ids = torch.from_numpy(probe(outgoing)).to(device)
+def widened(backbone: Backbone) -> Backbone:
+    """A copy in fp32, for an exact comparison; large models are compared as they are."""
+    narrow = backbone.lm_head.weight.dtype != torch.float32
+    small = sum(p.numel() for p in backbone.parameters()) <= SMALL
+    return deepcopy(backbone).float() if narrow and small else backbone
+
+
+def compare_logits(backbone: Backbone, probe: Ids, model: Any) -> tuple[float, float]:
+    """Largest difference of the logits of a stock model from ours, over one sequence; and our largest logit."""
+    device = backbone.lm_head.weight.device
+    ids = torch.from_numpy(probe).to(device)
     with torch.inference_mode(), _exact():
         places = torch.arange(len(ids), device=device)
         own = backbone.logits(backbone(ids, places, Segments.of([len(ids)]))).float()
