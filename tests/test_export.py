@@ -224,6 +224,9 @@ def test_generation_settings_are_those_for_text(text: TextTokenizer, vocab: Voca
     outgoing = small(text, vocab)
     assert stock.generation(outgoing)["do_sample"] is False and "temperature" not in stock.generation(outgoing)
     sampled = stock.generation(replace(outgoing, sampling=Sampling(0.7, 0.9, 0, 1.15)))
+    assert stock.generation(outgoing)["eos_token_id"] == [vocab.id("<|im_end|>"), vocab.id("<|endoftext|>")]
+    base = replace(outgoing, stop="<|endoftext|>")
+    assert stock.generation(base)["eos_token_id"] == [vocab.id("<|endoftext|>")]
     assert sampled.items() >= {"do_sample": True, "temperature": 0.7, "top_k": 0, "repetition_penalty": 1.15}.items()
 
 

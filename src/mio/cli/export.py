@@ -36,4 +36,5 @@ def _outgoing(args: Arguments) -> Outgoing:
     model = open_model(args.model)
     folder = Path(str(files("mio") / "assets" / "tiny")) if args.model is None else locate(args.model, offline=True)
     held, text = model.processor, model.decoding("text")["text"]
-    return Outgoing(model.config.name, model.backbone, held.vocab, held.text, held.template, text, folder)
+    parts = (held.vocab, held.text, held.template)
+    return Outgoing(model.config.name, model.backbone, *parts, text, folder, model.config.stop)

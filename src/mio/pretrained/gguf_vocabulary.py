@@ -43,7 +43,7 @@ def write_vocabulary(gguf: Any, writer: Any, outgoing: Outgoing) -> None:
 
 
 def _kinds(gguf: Any, tokens: list[str], data: Mapping[str, Any]) -> Iterator[Any]:
-    """Special tokens are control tokens; codes, and pieces that a text is cut at, are user-defined. The rest is text."""
+    """Special tokens are control tokens; codes, and pieces that cut a text, are user-defined. The rest is text."""
     kinds, model = gguf.TokenType, data["model"]
     special = {token["content"]: token["special"] for token in data["added_tokens"]}
     for token in tokens:
@@ -92,7 +92,8 @@ def _write_ends(writer: Any, outgoing: Outgoing) -> None:
     s, id = outgoing.vocab.specials, outgoing.vocab.id
     writer.add_bos_token_id(id(s.bos))
     writer.add_eos_token_id(id(s.eos))
-    writer.add_eot_token_id(id(s.im_end))
+    if outgoing.stop != s.eos:
+        writer.add_eot_token_id(id(s.im_end))
     writer.add_pad_token_id(id(s.pad))
     writer.add_add_bos_token(False)  # the chat template writes it
     writer.add_add_eos_token(False)

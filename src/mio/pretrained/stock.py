@@ -30,7 +30,8 @@ TOKENIZERS = ("image", "speech", "seed-tokenizer-2", "SpeechTokenizer")  # folde
 class Outgoing:
     """A model that leaves the house: its parts, and the folder where its media tokenizers and its card lie.
 
-    `sampling`: of text, since a stock process knows of one kind of output only.
+    `sampling`: of text, since a stock process knows of one kind of output only. `stop`: the token that ends answers,
+    where it is not either of the end of a turn and that of the text: a base model knows no turns.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Outgoing:
     template: ChatTemplate
     sampling: Sampling
     folder: Path
+    stop: str = ""
 
     @property
     def tokenizers(self) -> list[Path]:
@@ -106,7 +108,8 @@ def _ends(vocab: Vocabulary) -> dict[str, int]:
 def generation(outgoing: Outgoing) -> dict[str, Any]:
     """generation_config.json: our defaults for text; an answer ends with its turn, a document with its end."""
     s, vocab = outgoing.sampling, outgoing.vocab
-    stops = {"eos_token_id": [vocab.id(vocab.specials.im_end), vocab.id(vocab.specials.eos)]}
+    eos, im_end = vocab.specials.eos, vocab.specials.im_end
+    stops = {"eos_token_id": [vocab.id(token) for token in ((eos,) if outgoing.stop == eos else (im_end, eos))]}
     how: dict[str, Any] = {"do_sample": s.temperature > 0, "repetition_penalty": s.repetition_penalty}
     if s.temperature > 0:
         how |= {"temperature": s.temperature, "top_p": s.top_p, "top_k": s.top_k}
