@@ -12,9 +12,12 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
 from fabricate import fabricate_model
 from fabricate_llama import SMALL, folder_of, settings_of, write_settings
+from fabricate_release import fabricate_language
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file
 
 import mio.cli.doctor
 from mio.cli import main, released
@@ -104,6 +107,17 @@ def test_export_hf_writes_checks_and_says_where(model: Path, tmp_path: Path, mio
 def test_export_hf_may_leave_out_the_loading(model: Path, tmp_path: Path, mio_: Mio) -> None:
     document = mio_("export", "hf", model, "-o", tmp_path / "a", "--no-load", "--dtype", "fp32", "--json").document
     assert (document["dtype"], document["largest difference of logits"]) == ("fp32", None)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_released_model_in_fp32_leaves_unrounded_if_asked(dtype: str, tmp_path: Path, mio_: Mio) -> None:
+    folder = fabricate_language(tmp_path / "MIO-7B-Base")
+    state = {k: v for path in folder.glob("*.bin") for k, v in torch.load(path, weights_only=True).items()}
+    done = mio_("export", "hf", folder, "-o", tmp_path / "out", "--no-load", "--dtype", dtype, "--json")
+    assert done.document["dtype"] == dtype
+    found = load_file(tmp_path / "out" / "model-00001-of-00001.safetensors")
+    assert all(torch.equal(found[k], v.to(found[k].dtype)) for k, v in state.items())
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == [2]
 
 
 def test_export_gguf_writes_and_reads_back(model: Path, tmp_path: Path, mio_: Mio) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+import torch
+
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
-from mio.cli.inputs import open_model
+from mio.pipeline import load
 from mio.pretrained.card import checks, describe
 from mio.pretrained.export import export
 from mio.pretrained.gguf_file import export_gguf
@@ -33,7 +35,8 @@ def gguf(args: Arguments, console: Console) -> int:
 
 
 def _outgoing(args: Arguments) -> Outgoing:
-    model = open_model(args.model)
+    """The model, in fp32 where bf16, in which released ones are loaded, would round what is asked for."""
+    model = load(args.model, dtype=torch.float32 if args.dtype in ("fp16", "fp32") else None)
     folder = Path(str(files("mio") / "assets" / "tiny")) if args.model is None else locate(args.model, offline=True)
     held, text = model.processor, model.decoding("text")["text"]
     parts = (held.vocab, held.text, held.template)

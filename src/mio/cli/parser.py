@@ -312,7 +312,10 @@ def _export(group: _Group) -> None:
 def _export_options(parser: _Parser) -> None:
     about = "a model folder or id (default: the model that ships)"
     parser.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=about)
-    kinds, about = ["bf16", "fp16", "fp32"], "of the weights: bf16, fp16 or fp32 (default: as they are stored)"
+    kinds, about = (
+        ["bf16", "fp16", "fp32"],
+        "bf16, fp16 or fp32 (default: as mio holds the weights; bf16 for MIO-7B)",
+    )
     parser.add_argument("--dtype", choices=kinds, default="", metavar="DTYPE", help=about)
 
 
