@@ -91,7 +91,10 @@ def test_the_patterns_bring_the_released_layout_and_no_second_copies() -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "/nowhere/at/all", "a/b/c", "./a/b", "a/", "../b", "a b/c"])
-def test_what_is_neither_a_folder_nor_an_id(name: str, hub: Callable[..., Calls]) -> None:
+def test_what_is_neither_a_folder_nor_an_id(
+    name: str, hub: Callable[..., Calls], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no neighbour is called b
     calls = hub(None)
     assert not is_id(name)
     with pytest.raises(MissingError, match="no such folder") as caught:
