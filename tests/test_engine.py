@@ -97,7 +97,8 @@ def test_the_repetition_penalty_is_told_the_ids_of_the_prompt_and_the_answer_so_
         return choose(logits, allowed, c, g, seen)
 
     monkeypatch.setattr(engine, "choose", note)
-    out = answers(backbone, [request(vocab, 1)])[0]
+    penal = dict.fromkeys(("text", "image", "speech"), Sampling(temperature=0.0, repetition_penalty=1.1))
+    out = answers(backbone, [request(vocab, 1, sampling=penal)])[0]
     assert told == [sorted({*PROMPTS[1], *out[:n]}) for n in range(len(out))]
 
 

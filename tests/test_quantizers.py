@@ -143,17 +143,6 @@ def test_the_codebook_starts_as_k_means_of_the_first_batch() -> None:
     assert min(best) < 0.01
 
 
-def test_padding_moves_no_codebook_and_counts_in_no_loss() -> None:
-    first, second, x = rvq(), rvq(), torch.randn(2, 5, 4)
-    second.load_state_dict(first.state_dict())
-    keep, noisy = torch.tensor([[True] * 5, [True] * 2 + [False] * 3]), x.clone()
-    noisy[1, 2:] = 100.0
-    a, b = first(x, keep), second(noisy, keep)
-    assert_close(a.loss, b.loss)
-    assert_close(first.state_dict(), second.state_dict())
-    assert torch.equal(a.codes[:, keep], b.codes[:, keep])
-
-
 def used(codes: Tensor, size: int) -> float:
     return health(codes.numpy(), size).usage
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+import mio.recipe
 from mio.checkpoint import read_json, sha256
 from mio.config import dump_yaml, from_dict, override
 from mio.pipeline import load
-from mio.recipe import Recipe, run, with_needs
+from mio.recipe import Recipe, Run, Work, run, with_needs
 from mio.recipe.card import card, stage_times
 from mio.recipe.tokenizers import shares
 from mio.recipes.tiny import tiny
@@ -103,3 +105,23 @@ def test_the_card_names_data_numbers_and_times(out: Path) -> None:
     text = card(small(), {"language model": 1234567}, rows, out / "metrics.jsonl")
     assert "1,234,567" in text and "CC BY-SA 4.0" in text and str(rows[0]["what"]) in text
     assert {name: steps for name, steps, _ in stage_times(out / "metrics.jsonl")}["sft"] == "2"
+
+
+def broken(run: Run) -> None:
+    raise MioError("broken")
+
+
+def leave_a_mark(run: Run) -> None:
+    (run.out / "mark").touch()
+
+
+def take_long(run: Run) -> None:
+    time.sleep(30)
+
+
+def test_nothing_starts_after_a_stage_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = {"first": Work(broken), "second": Work(leave_a_mark, ("first",)), "other": Work(take_long)}
+    monkeypatch.setattr(mio.recipe, "STAGES", stages)
+    with pytest.raises(MioError, match="broken"):
+        run(small(), SAMPLE, tmp_path, workers=2)
+    assert not (tmp_path / "mark").exists()

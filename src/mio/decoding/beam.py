@@ -67,9 +67,11 @@ class Search:
     def _after(self, number: int, scores: Tensor) -> list[Candidate]:
         """The best continuations of one beam; as many as could win if all others were worse."""
         beam = self.beams[number]
-        seen = torch.tensor(sorted({*self.prompt, *beam.ids}))
+        penalty = self._setting(beam).repetition_penalty
+        if penalty != 1.0:
+            scores = penalised(scores, torch.tensor(sorted({*self.prompt, *beam.ids})), penalty)
         allowed = torch.from_numpy(np.concatenate(beam.grammar.allowed()))
-        scores = allowed_scores(penalised(scores, seen, self._setting(beam).repetition_penalty), allowed)
+        scores = allowed_scores(scores, allowed)
         best, places = scores.topk(min(2 * self.width, len(scores)))
         pairs = zip(best.tolist(), allowed[places].tolist(), strict=True)
         return [Candidate(beam.score + s, number, id) for s, id in pairs if s > -torch.inf]

@@ -104,7 +104,9 @@ def _prefill(model: Backbone, requests: Sequence[Request], cache: Cache) -> Tens
 def _next(request: Request, logits: Tensor, generator: torch.Generator) -> int:
     sampling = request.sampling.get(request.grammar.where, GREEDY)
     allowed = torch.from_numpy(np.concatenate(request.grammar.allowed()))
-    seen = torch.tensor(sorted({*request.prompt, *request.out}))  # the prompt counts, as in transformers
+    seen = None
+    if sampling.repetition_penalty != 1.0:
+        seen = torch.tensor(sorted({*request.prompt, *request.out}))  # the prompt counts, as in transformers
     id = choose(logits, allowed, sampling, generator, seen)
     request.take(id)
     return id

@@ -90,7 +90,7 @@ def _side_by_side(job: Run, todo: list[str]) -> None:
     with crew.forward_signals():
         while todo or crew.busy:
             ready = [n for n in todo if not {*STAGES[n].needs} & {*todo, *names.values()}]
-            for name in ready[: job.workers - crew.busy]:
+            for name in [] if crew.stopping else ready[: job.workers - crew.busy]:
                 todo.remove(name)
                 names[crew.start(Task(STAGES[name].stage, (job,), job.threads))] = name
             names.pop(crew.finish_one())

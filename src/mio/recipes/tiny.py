@@ -60,7 +60,7 @@ BACKBONE = BackboneConfig(
     tied=True,
 )
 # Shares of tokens by "task" or "task/source". Pictograms come often: naming or drawing one of 4,284 is a matter of
-# meeting it some twenty-five times, and a pair costs a third less here than as a conversation.
+# meeting it (six times in these steps, which is too few), and a pair costs a third less here than as a conversation.
 ALIGN = {
     "image to text/emoji": 3.4,
     "image to text/mulberry": 0.2,

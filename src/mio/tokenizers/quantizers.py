@@ -101,14 +101,14 @@ class EuclideanCodebook(nn.Module):
         self.register_buffer("embed", torch.empty(size, dim).uniform_(-1, 1) * (3 / dim) ** 0.5)
         self.register_buffer("embed_avg", self.embed.clone())
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, T, D) -> rows (B, T, D), codes (B, T). `keep` (B, T): frames that may move the codebook."""
-        learn = (x if keep is None else x[keep]).detach().reshape(-1, x.shape[-1]).float()
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D) -> rows (B, T, D), codes (B, T)."""
+        learn = x.detach().reshape(-1, x.shape[-1]).float()
         if self.training and not self.inited:
             self._start(learn)
         codes = nearest(x, self.embed)
         if self.training:
-            self._update(learn, (codes if keep is None else codes[keep]).reshape(-1))
+            self._update(learn, codes.reshape(-1))
         return F.embedding(codes, self.embed), codes
 
     @torch.no_grad()
@@ -175,13 +175,12 @@ class ResidualVQ(nn.Module):
     def codebooks(self) -> list[EuclideanCodebook]:
         return [level._codebook for level in self.vq.layers]  # type: ignore[misc]
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> ResidualQuantized:
+    def forward(self, x: Tensor) -> ResidualQuantized:
         """(B, T, D) -> quantized (B, T, D), codes (K, B, T); the commitment loss is averaged over levels."""
         residual, parts, codes, losses = x, [], [], []
         for codebook in self.codebooks():
-            rows, level_codes = codebook(residual, keep)
-            error = (residual - rows.detach()).pow(2)
-            losses.append((error if keep is None else error[keep]).mean())
+            rows, level_codes = codebook(residual)
+            losses.append((residual - rows.detach()).pow(2).mean())
             rows = residual + (rows - residual).detach()
             residual = residual - rows.detach()
             parts.append(rows)

@@ -166,10 +166,10 @@ class SpeechNetwork(nn.Module):
         self.quantizer = ResidualVQ(c.levels, c.codebook_size, c.dimension, c.decay, c.dead_below)
         self.decoder = _Seanet(_decoder(c))
 
-    def forward(self, samples: Tensor, keep: Tensor | None = None) -> SpeechOutput:
-        """(B, n) -> the same n samples through all levels. `keep` (B, T): frames that are not padding."""
+    def forward(self, samples: Tensor) -> SpeechOutput:
+        """(B, n) -> the same n samples through all levels."""
         features = self.encoder(samples[:, None]).transpose(1, 2)
-        q = self.quantizer(features, keep)
+        q = self.quantizer(features)
         out = self.decoder(q.quantized.transpose(1, 2))[:, 0, : samples.shape[1]]
         return SpeechOutput(out, self.transform(q.first), q)
 

@@ -84,11 +84,12 @@ def run_tasks(tasks: Sequence[Task]) -> None:
 
 
 class Crew:
-    """Processes at work. After an error the others are asked to stop and the error is raised when all have."""
+    """Processes at work. After an error or a signal the others are asked to stop; when all have, it is raised."""
 
     def __init__(self) -> None:
         self._running: dict[Connection, BaseProcess] = {}
         self._error: BaseException | None = None
+        self.stopping = False  # nothing more may be started
 
     @property
     def busy(self) -> int:
@@ -117,11 +118,12 @@ class Crew:
         if error is not None and self._error is None:
             self._error = error
             self.stop()
-        if self._error is not None and not self._running:
-            raise self._error
+        if self.stopping and not self._running:
+            raise self._error or KeyboardInterrupt
         return done
 
     def stop(self) -> None:
+        self.stopping = True
         for process in self._running.values():
             process.terminate()
 
