@@ -334,7 +334,7 @@ def test_the_same_video_gives_the_same_bytes():
     seen = set()
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        used = [rng.integers(0, 255, size, np.uint8) for size in rng.integers(500, 60_000, 60)]
+        used = [rng.integers(0, 255, size).astype(np.uint8) for size in rng.integers(500, 60_000, 60)]
         del used
         seen.add(encode_video(film()))
     assert len(seen) == 1
