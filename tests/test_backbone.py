@@ -220,10 +220,9 @@ def test_logits_are_hugging_faces(family: str, tied: bool) -> None:
 def test_cached_logits_are_hugging_faces_cached_ones(family: str) -> None:
     ours, theirs = pair_of(family)
     ids = torch.randint(0, V, (2, 40))
-    cache, past = Cache(ours.config, 2, 40, ours.lm_head.weight), None
+    cache, past = Cache(ours.config, 2, 40, ours.lm_head.weight), importlib.import_module("transformers").DynamicCache()
     for new in torch.arange(40).split([30, *[1] * 10]):
-        out = theirs(ids[:, new], past_key_values=past, use_cache=True)
-        past = out.past_key_values
+        out = theirs(ids[:, new], cache=past)
         got = ours.logits(ours.extend(ids[:, new], new.expand(2, -1), cache))
         assert_close(got, out.logits, atol=1e-5, rtol=1e-5)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mio.checkpoint import commit, load_state, load_tensors, read_json, recover, verify, write_json
+from mio.layers import fast_bf16
 from mio.train.optim import Optim, optimizer_tensors, optimizers, rate, restore_optimizers
 from mio.train.parallel import rank, share_gradients, world
 
@@ -25,7 +26,8 @@ from mio.train.parallel import rank, share_gradients, world
 @dataclass(frozen=True)
 class Fit:
     """How long and how; what is learned comes as an `Objective`. `parts`: batches whose gradients make one step;
-    ranks share them, so that a step is the same for any number of ranks that divides it."""
+    ranks share them, so that a step is the same for any number of ranks that divides it. `bf16`: products in bf16
+    where the machine has instructions for it, in fp32 elsewhere."""
 
     steps: int
     optim: Optim = field(default_factory=Optim)
@@ -105,7 +107,7 @@ def _step(
 def _part(objective: Objective, c: Fit, number: int) -> dict[str, float]:
     """Add the gradients of one batch, as its share of the step."""
     torch.manual_seed(number)  # dropout, revival of codes: the same after a resume as without one
-    with torch.autocast("cpu", torch.bfloat16, enabled=c.bf16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=c.bf16 and fast_bf16(torch.device("cpu"))):
         losses = objective.losses(objective.batch(number))
     if not torch.isfinite(losses["loss"]):
         raise FloatingPointError(
