@@ -44,3 +44,5 @@ class Arguments(argparse.Namespace):
     dtype: str  # of exported weights; "": as stored
     shard: float  # GB
     load: bool
+    format: str  # of data, by name
+    max_bad_fraction: float
