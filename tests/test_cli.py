@@ -14,15 +14,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fabricate import ROWS, SYSTEMS, fabricate_model, fabricate_parts
+from torch import nn
 
 import mio.cli.runs
 from mio.checkpoint import write_json
 from mio.cli import main
+from mio.cli.inputs import open_model
 from mio.config import to_dict
 from mio.data.store import Record, write_store
 from mio.media import read, write_audio, write_image, write_video
-from mio.pipeline import load
+from mio.models.quantized import Int4Linear, Int8Linear, QuantizedLinear
+from mio.pipeline import Model, load
 from mio.recipe import Recipe
 from mio.recipes.tiny import tiny
 from mio.train.loop import Interrupted
@@ -352,6 +356,39 @@ def test_seed_and_temperature_decide_the_answer(model: Path, mio_: Mio) -> None:
     assert ids("--seed", 1) == ids("--seed", 2)  # text is greedy by default
     assert ids("--temperature", 1, "--seed", 1) == ids("--temperature", 1, "--seed", 1)
     assert ids("--temperature", 1, "--seed", 1) != ids("--temperature", 1, "--seed", 2)
+
+
+@pytest.mark.parametrize("command", ["chat", "generate"])
+@pytest.mark.parametrize(
+    ("words", "dtype", "layers"),
+    [
+        (["--dtype", "bf16"], torch.bfloat16, nn.Linear),
+        (["--dtype", "fp16"], torch.float16, nn.Linear),
+        (["--bits", 4], torch.float32, Int4Linear),
+        (["--bits", 8, "--dtype", "bf16"], torch.bfloat16, Int8Linear),
+    ],
+)
+def test_weights_are_held_as_told(
+    command: str, words: list[Any], dtype: torch.dtype, layers: type, mio_: Mio, model: Path, tmp_path: Path
+) -> None:
+    held: list[Model] = []
+
+    def kept(*args: Any) -> Model:
+        held.append(open_model(*args))
+        return held[-1]
+
+    line = ["chat", "Hi", "--tokens", 2] if command == "chat" else ["generate", "-", "-o", tmp_path]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mio.cli.talk.open_model", kept)
+        done = mio_(*line, "--model", model, *words, stdin='{"prompt": "Hi", "tokens": 2}')
+    assert (done.code, len(held)) == (0, 1)
+    assert {p.dtype for p in held[0].backbone.parameters()} == {dtype}
+    inner = held[0].backbone.model.modules()
+    assert {type(m) for m in inner if isinstance(m, nn.Linear | QuantizedLinear)} == {layers}
+
+
+def test_no_other_bits_are_carried(mio_: Mio) -> None:
+    assert mio_("chat", "Hello", "--bits", 5).code == 2
 
 
 def test_reserved_strings_in_a_prompt_stay_text(model: Path, mio_: Mio) -> None:

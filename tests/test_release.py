@@ -23,7 +23,7 @@ from mio.decoding.sampling import GREEDY, BeamSearch, Sampling
 from mio.models.quantized import QuantizedLinear
 from mio.pipeline import Job, Model, load, user
 from mio.pretrained.lazy import LazyTokenizer
-from mio.pretrained.release import read_release, released_frames
+from mio.pretrained.release import ReleasedVideoTokenizer, read_release, released_frames
 from mio.sequence import BASE_PREFILL, BASE_PROMPTS, fill
 from mio.types import Audio, DataError, Document, Image, MioError, MissingError, Text, Turns, Video
 
@@ -52,6 +52,28 @@ def base(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 # ------------------------------------------------------------------------------------------------ loading
+
+
+def scenes(*lengths: int) -> Video:
+    """Scenes of so many frames, each of one colour."""
+    colours = np.array([(250, 40, 40), (10, 10, 30), (240, 240, 240), (20, 90, 20)], np.uint8)
+    frames = np.concatenate([np.tile(colours[n % 4], (length, 32, 32, 1)) for n, length in enumerate(lengths)])
+    return Video(frames, 8.0)
+
+
+def chosen(model: Model, video: Video) -> list[int]:
+    tokenizer = model.processor.tokenizers["video"]
+    assert isinstance(tokenizer, ReleasedVideoTokenizer)
+    return tokenizer.frames(video).tolist()
+
+
+def test_instruct_sees_a_frame_of_each_scene_and_base_a_tenth(model: Model, base: Model) -> None:
+    film = scenes(20, 30, 16)
+    assert chosen(model, film) == [10, 35, 58]
+    assert chosen(base, film) == released_frames(66).tolist()
+    assert chosen(model, scenes(66)) == released_frames(66).tolist()
+    assert len(chosen(model, scenes(*[16] * 30))) == 19
+    assert len({m.processor.tokenizers["video"].fingerprint() for m in (model, base)}) == 2
 
 
 def test_a_released_folder_is_a_model_like_any_other(model: Model, folder: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from mio.tokenizers.video import VideoTokenizer, scene_frames, uniform_frames
+from mio.tokenizers.video import VideoTokenizer, scene_frames, scene_middles, uniform_frames
 from mio.types import Codes, Image, Modality, Tokenizer, Video
 
 ROW = Modality("video", spans_of="image", rate=4.0)
@@ -74,6 +74,12 @@ def test_more_scenes_than_the_budget_are_thinned_evenly_in_time_order() -> None:
 
 def test_a_clip_without_cuts_is_sampled_uniformly() -> None:
     assert scene_frames(film(12, 2), budget=3).tolist() == uniform_frames(12, 3).tolist()
+
+
+def test_a_clip_without_cuts_has_no_scenes_and_short_ones_are_joined() -> None:
+    assert scene_middles(film(12, 2)).tolist() == []
+    assert scene_middles(film(20, 0, 1, 2), shortest=15).tolist() == [10, 30, 50]
+    assert len(scene_middles(film(6, 0, 1, 2, 3, 0, 1), shortest=15)) < 6
 
 
 def test_a_clip_is_encoded_as_the_spans_of_its_frames() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from mio.cli.console import Console
 
@@ -41,7 +42,8 @@ class Arguments(argparse.Namespace):
     temperature: float | None
     profile: str  # how to decode, by name; "": the model's own way
     small: bool
-    dtype: str  # of exported weights; "": as stored
+    dtype: str  # of weights, exported or loaded; "": the model's own
+    bits: Literal[4, 8] | None  # of the weights of linear layers; None: floats
     shard: float  # GB
     load: bool
     format: str  # of data, by name

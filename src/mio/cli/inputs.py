@@ -11,15 +11,18 @@ from typing import Any
 
 import torch
 
+from mio.models.quantized import Bits
 from mio.pipeline import Model, load
+from mio.pretrained.stock import DTYPES
 from mio.types import DataError, MissingError
 
 PER_INPUT = (DataError, MissingError)  # cost one input; all other errors end the command
 
 
-def open_model(folder: Path | None) -> Model:
+def open_model(folder: Path | None, dtype: str = "", bits: Bits | None = None) -> Model:
+    """`dtype`: a name in DTYPES, or "" for the model's own; `bits`: of its linear layers' weights."""
     fast_matmul()
-    return load(folder)
+    return load(folder, dtype=DTYPES[dtype] if dtype else None, bits=bits)
 
 
 def fast_matmul() -> None:

@@ -76,6 +76,13 @@ def _profile_option(parser: _Parser) -> None:
     parser.add_argument("--profile", default="", metavar="NAME", help=about)
 
 
+def _weights_options(parser: _Parser) -> None:
+    about = "of the language model: bf16, fp16 or fp32 (default: fp32 for ours, bf16 for a released model)"
+    parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], default="", metavar="DTYPE", help=about)
+    about = "8 or 4: round the weights of linear layers, to fit where memory is short (default: floats)"
+    parser.add_argument("--bits", type=int, choices=[8, 4], metavar="N", help=about)
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
@@ -254,6 +261,7 @@ def _chat(group: _Group) -> None:
     parser.add_argument("--save", type=Path, dest="folder", default=Path("."), metavar="DIR", help="where media go")
     _profile_option(parser)
     _model_option(parser)
+    _weights_options(parser)
 
 
 def _generate(group: _Group) -> None:
@@ -273,6 +281,7 @@ def _generate(group: _Group) -> None:
     parser.add_argument("-o", type=Path, dest="folder", metavar="DIR", required=True, help="where results go")
     _profile_option(parser)
     _model_option(parser)
+    _weights_options(parser)
 
 
 def _demo(group: _Group) -> None:

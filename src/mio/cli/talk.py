@@ -27,7 +27,7 @@ from mio.types import DataError, Message, MioError, ResourceError, Text
 
 def chat(args: Arguments, console: Console) -> int:
     prompt = _prompt(args)
-    talk = _Talk(open_model(args.model), args, console)
+    talk = _Talk(open_model(args.model, args.dtype, args.bits), args, console)
     if prompt is None and not args.attachments:
         return _loop(talk)
     if prompt is not None and not prompt.strip() and not args.attachments:
@@ -185,7 +185,7 @@ def generate(args: Arguments, console: Console) -> int:
     args.folder.mkdir(parents=True, exist_ok=True)
     results = args.folder / "results.jsonl"
     old = _finished(results)
-    model = open_model(args.model)
+    model = open_model(args.model, args.dtype, args.bits)
     batch = _Batch(model, args.folder, Path() if args.source == "-" else Path(args.source).parent, old, args.profile)
     done = failed = 0
     with results.open("a", encoding="utf-8", errors="backslashreplace") as file:

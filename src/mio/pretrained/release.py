@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mio.models.backbone import Backbone
 from mio.models.quantized import Bits
 from mio.pretrained.hub import UNCLIP
-from mio.pretrained.language import read_language, stop_token
+from mio.pretrained.language import END_OF_TURN, read_language, stop_token
 from mio.pretrained.lazy import LazyTokenizer
 from mio.pretrained.llama import read_backbone
 from mio.pretrained.seed import FILES as SEED_FILES
@@ -27,7 +27,7 @@ from mio.processor import Processor
 from mio.sequence import ChatTemplate
 from mio.tokenizers.seed import SeedTokenizer
 from mio.tokenizers.speech import SpeechTokenizer
-from mio.tokenizers.video import VideoTokenizer
+from mio.tokenizers.video import Choice, VideoTokenizer, scene_middles, uniform_frames
 from mio.types import DataError, Modality, Tokenizer, Video
 from mio.vocab import Vocabulary
 
@@ -35,6 +35,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 SEED, SPEECH = "seed-tokenizer-2", "SpeechTokenizer"
 FRAMES = 8  # of a clip that is written; read ones have up to 19
+SCENE = 15  # frames of the shortest scene: PySceneDetect's default, which the script leaves
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,23 @@ def read_release(
         MissingError: files are absent, all of them named, or sentencepiece is. DataError: they do not fit together.
     """
     text, vocab = read_language(folder)
-    processor = Processor(vocab, text, _tokenizers(folder, vocab, dtype, interpolation), ChatTemplate(tokens=True))
-    backbone = read_backbone(folder, dtype, bits)
-    return Released(name or folder.name, backbone, processor, vocab.tokens[stop_token(folder)])
+    stop = stop_token(folder)
+    seed, speech = _tokenizers(folder, vocab, dtype, interpolation)
+    choice: Choice = "scenes" if stop == END_OF_TURN else "uniform"  # the base model's examples force the latter
+    video = ReleasedVideoTokenizer(seed, vocab.row("video"), choice=choice)
+    processor = Processor(vocab, text, {"image": seed, "speech": speech, "video": video}, ChatTemplate(tokens=True))
+    return Released(name or folder.name, read_backbone(folder, dtype, bits), processor, vocab.tokens[stop])
 
 
 def _tokenizers(
     folder: Path, vocab: Vocabulary, dtype: torch.dtype, interpolation: Interpolation | None
-) -> dict[str, Tokenizer]:
-    image, speech, video = (vocab.row(name) for name in ("image", "speech", "video"))
+) -> tuple[LazyTokenizer, LazyTokenizer]:
+    image, speech = vocab.row("image"), vocab.row("speech")
     half = torch.float32 if dtype == torch.float32 else torch.float16
     build = partial(_image, folder, image, half, interpolation)
     seed = _lazy(image, build, folder / SEED, SEED_FILES, {"dtype": str(half), "interpolation": interpolation or ""})
     sound = _lazy(speech, partial(_speech, folder, speech), folder / SPEECH, SPEECH_FILES, {})
-    return {"image": seed, "speech": sound, "video": ReleasedVideoTokenizer(seed, video)}
+    return seed, sound
 
 
 def _lazy(
@@ -108,17 +112,26 @@ def _demand(row: Modality, found: tuple[int, int, int], at: Path) -> None:
 
 @dataclass(frozen=True)
 class ReleasedVideoTokenizer(VideoTokenizer):
-    """Every nth frame, n a tenth of the clip's length, as the base model's examples take them: 10 to 19."""
+    """Where frames are chosen by "scenes" and there are cuts, one of each scene; else every nth, as the script does.
+
+    `budget`: most scenes that are shown; the script shows them all.
+    """
 
     budget: int = 19
 
     def frames(self, video: Video) -> NDArray[np.int64]:
-        return released_frames(len(video.frames))
+        middles = scene_middles(video.frames, shortest=SCENE) if self.choice == "scenes" else np.array([], np.int64)
+        if not len(middles):
+            return released_frames(len(video.frames))
+        return middles[uniform_frames(len(middles), self.budget)]
 
     def fingerprint(self) -> str:
-        return f"{self.image.fingerprint()}-tenths"
+        return f"{self.image.fingerprint()}-tenths" + ("-scenes" if self.choice == "scenes" else "")
 
 
 def released_frames(count: int) -> NDArray[np.int64]:
-    """Frame numbers in time order; the published script returns them as the file system lists them."""
+    """Every nth frame number, n a tenth of the clip's length: up to 19, in time order.
+
+    The published script returns them as the file system lists them.
+    """
     return np.arange(0, count, max(1, count // 10))

@@ -21,21 +21,27 @@ def uniform_frames(count: int, budget: int) -> NDArray[np.int64]:
 
 
 def scene_frames(frames: NDArray[np.uint8], budget: int, threshold: float = 27.0) -> NDArray[np.int64]:
-    """The middle frame of every scene (PySceneDetect's content detector, its default threshold).
+    """The middle frame of every scene. More scenes than `budget`: evenly chosen ones. No cut: `uniform_frames`."""
+    middles = scene_middles(frames, threshold)
+    if not len(middles):
+        return uniform_frames(len(frames), budget)
+    return middles[uniform_frames(len(middles), budget)]
 
-    More scenes than `budget`: evenly chosen ones. Fewer than two scenes: `uniform_frames`.
+
+def scene_middles(frames: NDArray[np.uint8], threshold: float = 27.0, shortest: int = 1) -> NDArray[np.int64]:
+    """Middle frame numbers of all scenes of at least `shortest` frames; none where there is no cut.
+
+    PySceneDetect's content detector at its default threshold; its own default of `shortest` is 15.
     """
     from scenedetect import ContentDetector, FrameTimecode  # heavy import, needed here only
 
-    detector = ContentDetector(threshold=threshold, min_scene_len=1)
+    detector = ContentDetector(threshold=threshold, min_scene_len=shortest)
     cuts: list[int] = []
     for number, frame in enumerate(frames):
         cuts += [int(c) for c in detector.process_frame(FrameTimecode(number, 1.0), frame[..., ::-1].copy())]
     edges = [0, *sorted(set(cuts)), len(frames)]
-    if len(edges) < 3:
-        return uniform_frames(len(frames), budget)
-    middles = np.array([(a + b) // 2 for a, b in pairwise(edges)], np.int64)
-    return middles[uniform_frames(len(middles), budget)]
+    middles = [(a + b) // 2 for a, b in pairwise(edges)] if cuts else []
+    return np.array(middles, np.int64)
 
 
 @dataclass(frozen=True)
