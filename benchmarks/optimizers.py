@@ -53,7 +53,7 @@ def learn(store: Store, speaker: Processor, c: Optim, steps: int) -> tuple[dict[
     for step in range(steps):
         with torch.autocast("cpu", torch.bfloat16, enabled=fast_bf16(torch.device("cpu"))):
             losses = next_token_loss(model, loader.batch(step), names)
-        losses["loss"].backward()
+        (losses["loss"] / losses["weight"]).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip)
         for optimizer in learning:
             for group in optimizer.param_groups:
