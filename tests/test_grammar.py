@@ -171,13 +171,13 @@ def test_a_random_model_at_high_temperature_writes_only_what_can_be_parsed(
 ) -> None:
     vocab, wild = with_speech(text_tokens, layout), Sampling(temperature=2.0, top_p=1.0)
     requests = []
-    for seed, (wanted, words) in product(range(8), ASKED.values()):
-        grammar = grammar_of(vocab, Limits(40, wanted, 4, words))
+    for seed, (wanted, words) in product(range(72), ASKED.values()):
+        grammar = grammar_of(vocab, Limits(21 + seed % 12, wanted, 1 + seed % 4, words))
         requests.append(Request([seed, 1], grammar, dict.fromkeys(("text", "image", "speech"), wild), seed))
     for _ in generate(backbone, requests):
         pass
-    assert len(requests) == 56  # 224 answers over the four layouts
-    for request, (wanted, _) in zip(requests, list(ASKED.values()) * 8, strict=True):
+    assert len(requests) == 504  # 2,016 answers over the four layouts
+    for request, (wanted, _) in zip(requests, list(ASKED.values()) * 72, strict=True):
         parsed = parse(np.array(request.out), vocab, text.decode)
         assert parsed.faults == ()
         for name, (low, high) in wanted.items():
