@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from mio.decoding.grammar import Grammar, Limits, SpanRule
+from mio.decoding.pattern import One, Repeat, any_order, read
+from mio.types import MioError
 
 SIGNS = "t()ab[]i."
 STOP = SIGNS.index(".")
@@ -37,7 +39,7 @@ def accepted(grammar: Grammar) -> set[str]:
     """Every answer of the automaton; a state that lets nothing through before the end is a dead one."""
     if grammar.finished:
         return {""}
-    allowed = np.concatenate(grammar.allowed()).tolist()
+    allowed = grammar.allowed().tolist()
     assert len(set(allowed)) == len(allowed) > 0
     out = set()
     for id in allowed:
@@ -63,10 +65,10 @@ def test_a_span_is_any_that_follows_its_layout_in_any_budget(layout: str, most: 
     rules = [rule("speech", "()", "ab", layout)]
     least = min(map(len, within))
     for budget in range(least, 12):
-        grammar = Grammar(rules, ids(""), STOP, Limits(budget, {"speech": (1, 1)}, most, text=False))
+        grammar = Grammar(rules, ids(""), STOP, Limits(budget, One("speech"), most))
         assert accepted(grammar) == {s for s in within if len(s) <= budget}
     with pytest.raises(ValueError, match=f"needs {least}"):
-        Grammar(rules, ids(""), STOP, Limits(least - 1, {"speech": (1, 1)}, most, text=False))
+        Grammar(rules, ids(""), STOP, Limits(least - 1, One("speech"), most))
 
 
 @pytest.mark.parametrize("images", [(0, 0), (0, 1), (1, 1), (1, 2)])
@@ -85,6 +87,49 @@ def test_an_answer_is_any_that_has_its_spans_in_any_budget(
     rules = [rule("image", "[]", "i", steps=1), rule("speech", "()", "ab", "content")]
     least = 1 + 3 * (images[0] + speeches[0])
     for budget in range(least, 7):
-        limits = Limits(budget, {"image": images, "speech": speeches}, 3, words)
+        limits = Limits(budget, any_order({"image": images, "speech": speeches}, words), 3)
         found = accepted(Grammar(rules, ids("t"), STOP, limits))
         assert found == {s for s in checked if len(s) <= budget}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "regex"),
+    [
+        ("(text image){2}", r"(t+\[i\]){2}"),
+        ("text, image{2}", r"(?=.*t)[^\[]*\[i\][^\[]*\[i\][^\[]*"),
+        ("image | text", r"\[i\]|t+"),
+        ("text? image{1,2} text", r"t*\[i\](\[i\])?t+"),
+        ("image* (text image)+", r"(\[i\])*(t+\[i\])+"),
+    ],
+)
+def test_an_answer_is_any_that_follows_its_pattern_in_any_budget(pattern: str, regex: str) -> None:
+    parts = re.compile(r"(t|\[i\])*")  # codes stand in spans
+    checked = [f"{s}." for s in strings("t[]i", 8) if parts.fullmatch(s) and re.fullmatch(regex, s)]
+    asked = read(pattern, {"text": Repeat(One("text"), 1, None), "image": One("image")})
+    rules = [rule("image", "[]", "i", steps=1)]
+    least = min(map(len, checked))
+    for budget in range(least, 10):
+        found = accepted(Grammar(rules, ids("t"), STOP, Limits(budget, asked)))
+        assert found == {s for s in checked if len(s) <= budget}
+    with pytest.raises(MioError, match=f"{least - 1} ids are too few: what must appear needs {least}"):
+        Grammar(rules, ids("t"), STOP, Limits(least - 1, asked))
+
+
+def test_what_no_rule_writes_and_spans_of_no_steps_are_refused() -> None:
+    with pytest.raises(MioError, match="No rule says how 'smell' is written"):
+        Grammar([], ids("t"), STOP, Limits(9, One("smell")))
+    with pytest.raises(MioError, match="0 steps holds nothing"):
+        Grammar([rule("speech", "()", "ab")], ids("t"), STOP, Limits(9, One("speech"), 0))
+
+
+def test_a_step_joins_no_ids_that_were_joined_before() -> None:
+    grammar = Grammar([rule("speech", "()", "ab", "delay")], ids("t"), STOP, Limits(90, any_order({"speech": (0, 9)})))
+    again = grammar.copy()
+    walked = []
+    for sign in "t(ab)t(ab)":
+        walked.append(grammar.allowed())
+        grammar.take(SIGNS.index(sign))
+    for sign, before in zip("t(ab)t(ab)", walked, strict=True):
+        assert again.allowed() is before
+        again.take(SIGNS.index(sign))
+    assert all(a is b for a, b in zip(walked[1:5], walked[6:], strict=False))
