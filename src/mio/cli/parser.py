@@ -252,7 +252,7 @@ def _chat(group: _Group) -> None:
         dest="kinds",
         default="text",
         metavar="KINDS",
-        help="text, image, speech, video, or several such as text,image (default: text)",
+        help="text, image, speech, video, several such as text,image, or an order: '(text image){4}' (default: text)",
     )
     parser.add_argument("--system", default="std", metavar="NAME|TEXT", help="std, voice, or a system prompt in words")
     parser.add_argument("--tokens", type=_count, default=400, metavar="N", help="most ids of an answer (default: 400)")
