@@ -45,13 +45,76 @@ _DIGITS = {
     w: str(n)
     for n, w in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
 }
-_CONTRACTED = (
-    "aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's "
-    "i'm i've isn't it'd it'll let's ma'am mightn't might've mustn't must've needn't o'clock oughtn't shan't "
-    "she's should've shouldn't that'd that's there'd there're there's they'd they'll they're they've wasn't "
-    "we've weren't what'll what're what's what've when's where'd where's where've who'd who'll who's who've "
-    "why'll why're why's won't would've wouldn't y'all you'd you'll you're you've "
-).split()
+_CONTRACTED = [
+    "aren't",
+    "can't",
+    "could've",
+    "couldn't",
+    "didn't",
+    "doesn't",
+    "don't",
+    "hadn't",
+    "hasn't",
+    "haven't",
+    "he'd",
+    "he's",
+    "how'd",
+    "how'll",
+    "how's",
+    "i'm",
+    "i've",
+    "isn't",
+    "it'd",
+    "it'll",
+    "let's",
+    "ma'am",
+    "mightn't",
+    "might've",
+    "mustn't",
+    "must've",
+    "needn't",
+    "o'clock",
+    "oughtn't",
+    "shan't",
+    "she's",
+    "should've",
+    "shouldn't",
+    "that'd",
+    "that's",
+    "there'd",
+    "there're",
+    "there's",
+    "they'd",
+    "they'll",
+    "they're",
+    "they've",
+    "wasn't",
+    "we've",
+    "weren't",
+    "what'll",
+    "what're",
+    "what's",
+    "what've",
+    "when's",
+    "where'd",
+    "where's",
+    "where've",
+    "who'd",
+    "who'll",
+    "who's",
+    "who've",
+    "why'll",
+    "why're",
+    "why's",
+    "won't",
+    "would've",
+    "wouldn't",
+    "y'all",
+    "you'd",
+    "you'll",
+    "you're",
+    "you've",
+]
 _WITH_APOSTROPHE = {w.replace("'", ""): w for w in _CONTRACTED}
 
 
