@@ -97,8 +97,8 @@ class VectorModule(nn.Module, ABC):
         name = type(self).__name__
         if x.shape[-1] != self.dim or not x.numel():
             raise MioError(f"{name} quantizes vectors of {self.dim} numbers, got shape {tuple(x.shape)}.", at=name)
-        bad = (~x.detach().isfinite()).any(-1).sum()
-        if bad := int(total(bad) if self.training else bad):  # all processes raise, or none
+        broken = (~x.detach().isfinite()).any(-1).sum()
+        if bad := int(total(broken) if self.training else broken):  # all processes raise, or none
             raise DataError(
                 f"{bad} vectors given to {name} hold NaN or infinity.",
                 at=name,

@@ -57,7 +57,8 @@ class MultiScaleVQ(LearnedCodebook):
 
     def _descend(self, rest: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """(B, D, S, S) -> per scale: sum up to it (B, D, S, S); vectors (B, s * s, D) and codes (B, s * s)."""
-        sums, small, codes = [], [], []
+        sums: list[Tensor] = []
+        small, codes = [], []
         for level, side in enumerate(self.scales):
             small.append(F.interpolate(rest, size=(side, side), mode="area").flatten(2).mT)
             codes.append(nearest(small[-1], self.embedding.weight))
