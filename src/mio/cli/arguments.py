@@ -48,3 +48,6 @@ class Arguments(argparse.Namespace):
     load: bool
     format: str  # of data, by name
     max_bad_fraction: float
+    devices: int
+    memory: float  # GB; 0: what this machine has
+    rate: float  # GFLOP/s; 0: measured
