@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mio.decoding import engine
+from mio.decoding import single
 from mio.decoding.engine import Engine, generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
 from mio.decoding.pattern import any_order
@@ -106,7 +106,7 @@ def test_the_repetition_penalty_is_told_the_ids_of_the_prompt_and_the_answer_so_
         told.append(sorted(seen.tolist()))
         return choose(logits, allowed, c, g, seen)
 
-    monkeypatch.setattr(engine, "choose", note)
+    monkeypatch.setattr(single, "choose", note)
     penal = dict.fromkeys(("text", "image", "speech"), Sampling(temperature=0.0, repetition_penalty=1.1))
     out = answers(backbone, [request(vocab, 1, sampling=penal)])[0]
     assert told == [sorted({*PROMPTS[1], *out[:n]}) for n in range(len(out))]
@@ -274,6 +274,9 @@ def test_nan_logits_end_their_own_request_by_name(backbone: Backbone, vocab: Voc
         ({"prompt": [-1]}, "ids from 0 to"),
         ({"prompt": [3] * 60}, "A prompt of 60 ids and an answer of 30 may take 90 positions; the model has 80"),
         ({"sampling": {"text": BeamSearch(beams=9)}}, "9 beams do not fit into 8 lanes"),
+        ({"sampling": {"image": Sampling(guidance=3)}}, "Guidance needs the prompt without its condition"),
+        ({"seed": -1}, "Seed -1 is not from 0"),
+        ({"sampling": {"text": BeamSearch()}, "logprobs": 1}, "noted without beams"),
     ],
 )
 def test_a_bad_request_is_refused_by_name_at_once(
