@@ -14,10 +14,11 @@ import torch
 
 from mio.checkpoint import MANIFEST, commit, compact, load_state, load_tensors, read_json, require, save_module
 from mio.config import from_dict, suggest, to_dict
-from mio.decoding.engine import Request, generate
+from mio.decoding.engine import generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
 from mio.decoding.pattern import One, Pattern, Repeat, any_order, names, read
 from mio.decoding.profiles import setting
+from mio.decoding.request import Request
 from mio.decoding.sampling import GREEDY, Sampling
 from mio.media import read_audio, read_image, read_video, sniff, write_audio, write_image, write_video
 from mio.models.backbone import Backbone, BackboneConfig
