@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mio.serve.protocol import BY_TYPE, KINDS, Stops
-from mio.serve.sound import ENCODERS, pcm, seconds
+from mio.serve.sound import pcm, seconds
 from mio.types import Audio, Media, Text
 
 Delta = dict[str, Any]
@@ -109,11 +109,11 @@ class Answer:
         """What was held back."""
         return self._say(self.stop.close())
 
-    def message(self, format: str = "wav", seal: Callable[[bytes], bytes] = bytes) -> dict[str, Any]:
-        """The whole, once closed. `seal` marks a file of sound."""
+    def message(self, format: str = "pcm16", seal: Callable[[bytes], bytes] = bytes) -> dict[str, Any]:
+        """The whole, once closed. `seal`: PCM to a file of that format."""
         out: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None}
         if self.pcm:
-            data = base64.b64encode(seal(ENCODERS[format][1](bytes(self.pcm)))).decode()
+            data = base64.b64encode(seal(bytes(self.pcm))).decode()
             out["audio"] = {"id": self.id, "transcript": "", "data": data, "expires_at": self.expires, "format": format}
         return out | self.files | ({"parts": self.parts} if self.parts else {})
 
