@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2 as httpx
 import numpy as np
 import openai
 import pytest
@@ -229,22 +228,22 @@ def test_speech_is_spoken_and_heard_again(client: OpenAI) -> None:
 
 def test_ids_of_a_text_are_the_way_back_and_never_a_control_token(live: Live, model: Model) -> None:
     words = "A dog <image> <|im_end|> <img5> äöü"
-    ids = httpx.post(f"{live.base}/tokenize", json={"prompt": words}).json()["tokens"]
+    ids = live.http.post("/tokenize", json={"prompt": words}).json()["tokens"]
     assert max(ids) < model.processor.vocab.text_size
-    assert httpx.post(f"{live.base}/detokenize", json={"tokens": ids}).json() == {"prompt": words}
-    turn = httpx.post(f"{live.base}/tokenize", json={"messages": said("Hi")}).json()
+    assert live.http.post("/detokenize", json={"tokens": ids}).json() == {"prompt": words}
+    turn = live.http.post("/tokenize", json={"messages": said("Hi")}).json()
     assert turn["count"] == len(turn["tokens"])
 
 
 def test_the_mark_of_a_generated_file_is_found_and_others_have_none(live: Live, client: OpenAI) -> None:
     made = client.images.generate(prompt="a fox", model="tiny").data[0].b64_json  # type: ignore[index]
     for data, outcome in ((base64.b64decode(made or ""), "detected"), (PICTURE, "not_detected")):
-        told = httpx.post(f"{live.base}/v1/content_provenance_checks", files={"file": data}).json()
+        told = live.http.post("/v1/content_provenance_checks", files={"file": data}).json()
         assert told["results"][0]["outcome"] == outcome
 
 
 def test_numbers_are_told_in_prometheus_format(live: Live) -> None:
-    text = httpx.get(f"{live.base}/metrics").text
+    text = live.http.get("/metrics").text
     for name in ("mio_requests_running", "mio_requests_waiting", "mio_ttft_seconds_count", "mio_tokens_total"):
         assert name in text
     assert 'mio_request_total{endpoint="/v1/chat/completions",status="200"}' in text
@@ -287,18 +286,18 @@ def test_faults_reach_the_client_as_its_own_errors(
 
 def test_what_is_no_endpoint_or_method_or_type_is_told_as_json(live: Live) -> None:
     for method, path, status in (("GET", "/v1/nothing", 404), ("GET", "/v1/chat/completions", 405)):
-        reply = httpx.request(method, live.base + path)
+        reply = live.http.request(method, path)
         assert reply.status_code == status and reply.json()["error"]["message"]
-    reply = httpx.post(f"{live.base}/v1/chat/completions", content=json.dumps({"messages": said("Hi")}))
+    reply = live.http.post("/v1/chat/completions", content=json.dumps({"messages": said("Hi")}))
     assert reply.status_code == 415
 
 
 def test_every_endpoint_answers_with_the_page_s_security_headers(live: Live) -> None:
     for path in [p for p in GET if "{" not in p]:
-        headers = httpx.get(live.base + path).headers
+        headers = live.http.get(path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff" and "access-control-allow-origin" not in headers
-    assert all(httpx.post(live.base + path, json={}).status_code in (400, 415) for path in POST)
+    assert all(live.http.post(path, json={}).status_code in (400, 415) for path in POST)
 
 
 def test_speech_of_a_stream_is_of_the_kind_that_sniffing_knows(client: OpenAI) -> None:
