@@ -47,6 +47,7 @@ from mio.types import (
     Part,
     Role,
     Text,
+    Tokenizer,
     Turns,
     Video,
 )
@@ -359,10 +360,15 @@ def load_processor(folder: Path, rows: tuple[Modality, ...], systems: Mapping[st
     text = TextTokenizer.load(folder / "text" / "tokenizer.json")
     tokens = [f"text{i}" for i in range(text.size)]
     vocab = Vocabulary.build(tokens, rows)
+    return Processor(vocab, text, load_tokenizers(folder, rows, frames), ChatTemplate(dict(systems)))
+
+
+def load_tokenizers(folder: Path, rows: Sequence[Modality], frames: int) -> dict[str, Tokenizer]:
+    """The media tokenizers of these rows; a row of spans after the one whose spans they are."""
     tokenizers: dict[str, Any] = {}
     for row in rows:
         tokenizers[row.name] = BUILDERS[row.name](folder, row, tokenizers, frames)
-    return Processor(vocab, text, tokenizers, ChatTemplate(dict(systems)))
+    return tokenizers
 
 
 def _image(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) -> SeedTokenizer:

@@ -37,7 +37,8 @@ def parse(words: Sequence[str]) -> Arguments:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     _common(top)
     group = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for add in (_doctor, _tokenize, _detokenize, _data, _train, _chat, _generate, _demo, _inspect, _export, _recipes):
+    commands = (_doctor, _tokenize, _detokenize, _data, _train, _chat, _generate, _eval, _demo, _inspect, _export)
+    for add in (*commands, _recipes):
         add(group)
     return top.parse_args(words, namespace=Arguments())
 
@@ -282,6 +283,30 @@ def _generate(group: _Group) -> None:
     _profile_option(parser)
     _model_option(parser)
     _weights_options(parser)
+
+
+def _eval(group: _Group) -> None:
+    inner = _add_group(group, "eval", "Measure what was trained.")
+    _eval_tokenizer(inner)
+
+
+def _eval_tokenizer(group: _Group) -> None:
+    def run(args: Arguments, console: Console) -> int:
+        from mio.cli import report_card
+
+        return report_card.tokenizer(args, console)
+
+    about = "Measure tokenizers side by side, as a table and as a page with originals and reconstructions."
+    examples = ["mio eval tokenizer tiny --data corpus", "mio eval tokenizer runs/a runs/b --data corpus -o card"]
+    parser = _add(group, "tokenizer", run, about, examples)
+    what = "folders of models or runs, or the name of a model that ships"
+    parser.add_argument("files", type=Path, nargs="+", metavar="NAME|PATH", help=what)
+    data = "a corpus folder, whose validation split is measured (default: the sample that ships)"
+    parser.add_argument("--data", type=Path, metavar="DIR", help=data)
+    out = "where index.html and report.json go (default: tokenizer-card)"
+    parser.add_argument("-o", type=Path, dest="folder", default=Path("tokenizer-card"), metavar="DIR", help=out)
+    most = "most held-out media of each source (default: 150)"
+    parser.add_argument("-n", type=_count, dest="count", default=150, metavar="N", help=most)
 
 
 def _demo(group: _Group) -> None:

@@ -29,8 +29,8 @@ def likeness(codes: Sequence[Codes]) -> Floats:
 def _cosines(rows: Sequence[Codes], places: int) -> Floats:
     total = np.zeros((len(rows), len(rows)))
     for level in range(len(rows[0])):
-        for place in range(places):
-            counts = histograms([np.array_split(row[level], places)[place] for row in rows])
+        for pieces in zip(*(np.array_split(row[level], places) for row in rows), strict=True):
+            counts = histograms(pieces)
             total += counts @ counts.T
     return unit(total)
 
