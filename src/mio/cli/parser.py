@@ -37,8 +37,8 @@ def parse(words: Sequence[str]) -> Arguments:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     _common(top)
     group = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    commands = (_doctor, _tokenize, _detokenize, _data, _train, _chat, _generate, _eval, _demo, _inspect, _export)
-    for add in (*commands, _recipes):
+    commands = (_doctor, _tokenize, _detokenize, _data, _train_tokenizer, _train, _chat, _generate, _eval, _demo)
+    for add in (*commands, _inspect, _export, _recipes):
         add(group)
     return top.parse_args(words, namespace=Arguments())
 
@@ -226,6 +226,20 @@ def _train(group: _Group) -> None:
     parser = _add(group, "train", run, about, examples)
     _recipe_options(parser)
     parser.add_argument("--only", default="", metavar="STAGE,...", help="only these stages")
+
+
+def _train_tokenizer(group: _Group) -> None:
+    def run(args: Arguments, console: Console) -> int:
+        from mio.cli import runs
+
+        return runs.train_tokenizer(args, console)
+
+    examples = ["mio train-tokenizer image tiny --data corpus --out runs/a", "mio eval tokenizer runs/a --data corpus"]
+    about = "Train one tokenizer of a recipe. Codebook health goes to RUN/metrics.jsonl, samples to RUN/work."
+    parser = _add(group, "train-tokenizer", run, about, examples)
+    kinds = "what it is for; clips are pictures"
+    parser.add_argument("kind", choices=["text", "image", "speech"], metavar="text|image|speech", help=kinds)
+    _recipe_options(parser)
 
 
 def _chat(group: _Group) -> None:

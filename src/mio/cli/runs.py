@@ -1,4 +1,4 @@
-"""Recipes and runs: `mio train`, `mio data prepare`, `mio data show`, `mio recipes` and `mio demo`."""
+"""Recipes and runs: `mio train`, `train-tokenizer`, `data prepare`, `data show`, `recipes` and `demo`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,11 @@ def train(args: Arguments, console: Console) -> int:
 
 def prepare(args: Arguments, console: Console) -> int:
     return _run(args, console, with_needs("prepare"))
+
+
+def train_tokenizer(args: Arguments, console: Console) -> int:
+    """The stages that lead to one tokenizer; a later `mio train` with the same RUN takes it as it is."""
+    return _run(args, console, with_needs(args.kind))
 
 
 def _run(args: Arguments, console: Console, only: tuple[str, ...]) -> int:
