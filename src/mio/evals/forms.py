@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -28,7 +28,7 @@ class Form:
 
 SOUND = '<audio controls controlslist="nodownload noplaybackrate" src="{}" aria-label="{}"></audio>'
 CLIP = '<video controls autoplay loop muted playsinline src="{}" aria-label="{}"></video>'
-FORMS: Mapping[type, Form] = {
+FORMS: dict[type, Form] = {
     Image: Form("picture", ".png", "image/png", encode_image, '<img src="{}" alt="{}">'),
     Audio: Form("sound", ".wav", "audio/wav", encode_audio, SOUND),
     Video: Form("clip", ".mp4", "video/mp4", encode_video, CLIP),

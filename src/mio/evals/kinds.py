@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,4 +170,4 @@ CLIPS = Kind(
     ),
     (Probe("motion", "motion", lambda i: str(i.meta["motion"]), features.clip_features),),
 )
-KINDS: Mapping[str, Kind] = {"image": PICTURES, "speech": SOUNDS, "video": CLIPS}  # by row of the vocabulary
+KINDS: dict[str, Kind] = {"image": PICTURES, "speech": SOUNDS, "video": CLIPS}  # by row of the vocabulary
