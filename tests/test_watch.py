@@ -31,6 +31,16 @@ def test_health_is_that_of_the_last_batches_of_every_codebook() -> None:
     assert found == pytest.approx({"usage0": 0.5, "perplexity0": 2.0, "usage1": 1.0, "perplexity1": 4.0})
 
 
+def test_a_collapse_is_named_once_until_it_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    watch = Watch(batches=2)
+    for row in ([1, 1], [1, 1], [1, 1], [0, 3], [1, 1], [1, 1]):
+        watch.add(quantized(row))
+    assert (
+        capsys.readouterr().err.splitlines()
+        == ["codebook 0 collapsed: 1 of 4 codes used, perplexity 1.0 in the last 2 batches"] * 2
+    )
+
+
 def test_pictures_stand_above_their_reconstructions(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pictures = [Image(rng.integers(0, 256, (4, 4, 3)).astype(np.uint8)) for _ in range(6)]

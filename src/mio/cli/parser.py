@@ -237,8 +237,7 @@ def _train_tokenizer(group: _Group) -> None:
     examples = ["mio train-tokenizer image tiny --data corpus --out runs/a", "mio eval tokenizer runs/a --data corpus"]
     about = "Train one tokenizer of a recipe. Codebook health goes to RUN/metrics.jsonl, samples to RUN/work."
     parser = _add(group, "train-tokenizer", run, about, examples)
-    kinds = "what it is for; clips are pictures"
-    parser.add_argument("kind", choices=["text", "image", "speech"], metavar="text|image|speech", help=kinds)
+    parser.add_argument("kind", choices=["text", "image", "speech"], help="what it is for; clips are pictures")
     _recipe_options(parser)
 
 
@@ -313,8 +312,7 @@ def _eval_tokenizer(group: _Group) -> None:
     about = "Measure tokenizers side by side, as a table and as a page with originals and reconstructions."
     examples = ["mio eval tokenizer tiny --data corpus", "mio eval tokenizer runs/a runs/b --data corpus -o card"]
     parser = _add(group, "tokenizer", run, about, examples)
-    what = "folders of models or runs, or the name of a model that ships"
-    parser.add_argument("files", type=Path, nargs="+", metavar="NAME|PATH", help=what)
+    parser.add_argument("files", type=Path, nargs="+", metavar="NAME|PATH", help="models or runs, or one that ships")
     data = "a corpus folder, whose validation split is measured (default: the sample that ships)"
     parser.add_argument("--data", type=Path, metavar="DIR", help=data)
     out = "where index.html and report.json go (default: tokenizer-card)"

@@ -30,10 +30,9 @@ class Exam:
 
     @property
     def what(self) -> str:
-        """With the chance of being right by always saying what the known media say most often."""
-        learned, rest = self.labels[: len(self.known)], self.labels[len(self.known) :]
-        commonest = max(sorted(set(learned)), key=learned.count)
-        return f"{self.probe.what} (chance {rest.count(commonest) / len(rest):.0%})"
+        """With the chance of being right by always saying what is commonest among the new media."""
+        rest = self.labels[len(self.known) :]
+        return f"{self.probe.what} (chance {max(map(rest.count, rest)) / len(rest):.0%})"
 
     def score(self, read: Callable[[Floats, Sequence[str]], list[str]], likeness: Floats) -> Score:
         """How often `read` is right on the new media. `likeness`: (known + new, known + new)."""

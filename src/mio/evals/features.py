@@ -50,10 +50,10 @@ def picture_features(pictures: Sequence[Image], side: int = 64, batch: int = 128
     return torch.cat([f.flatten(1) for f in fields]).double().numpy()
 
 
-def picture_statistics(pixels: Sequence[Pixels]) -> Floats:
+def picture_statistics(pixels: Sequence[Pixels], batch: int = 64) -> Floats:
     """(N, D): means of the second and third layer's maps, for Fréchet distances."""
-    maps = picture_maps(pixels)[1:3]
-    return torch.cat([m.mean((2, 3)) for m in maps], 1).double().numpy()
+    maps = (picture_maps(pixels[i : i + batch])[1:3] for i in range(0, len(pixels), batch))
+    return torch.cat([torch.cat([m.mean((2, 3)) for m in some], 1) for some in maps]).double().numpy()
 
 
 def perceptual_distances(a: Sequence[Pixels], b: Sequence[Pixels]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +14,19 @@ import torch
 from torch import Tensor
 
 from mio.media import write_audio, write_image
-from mio.tokenizers.quantizers import Quantized, health
+from mio.tokenizers.quantizers import Quantized, collapse, health
 from mio.tokenizers.speech import resample
 from mio.types import Audio, Codes, Image, Tokenizer
 
 
 @dataclass
 class Watch:
-    """Codebook health over the last `batches`: one alone holds too few vectors to show it."""
+    """Codebook health over the last `batches`: one alone holds too few vectors to show it. `told`: of which codebooks
+    a collapse has been reported."""
 
     batches: int = 20
     seen: deque[Codes] = field(default_factory=deque)
+    told: set[int] = field(default_factory=set)
 
     def add(self, q: Quantized) -> dict[str, Tensor]:
         """usage and perplexity of every codebook, by name: usage0, perplexity0, usage1, ..."""
@@ -34,7 +37,15 @@ class Watch:
         for level, (codes, size) in enumerate(zip(np.concatenate(self.seen, 1), q.sizes, strict=True)):
             state = health(codes, size)
             found |= {f"usage{level}": torch.tensor(state.usage), f"perplexity{level}": torch.tensor(state.perplexity)}
+            if len(self.seen) == self.batches and codes.size >= size:
+                self._report(level, collapse(level, size, state))
         return found
+
+    def _report(self, level: int, words: str) -> None:
+        """On stderr, once for each collapse."""
+        if words and level not in self.told:
+            print(f"{words} in the last {self.batches} batches", file=sys.stderr)
+        self.told = self.told | {level} if words else self.told - {level}
 
 
 @dataclass(frozen=True)
