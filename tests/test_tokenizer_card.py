@@ -13,6 +13,7 @@ import pytest
 from fabricate import fabricate_model
 
 from mio.cli import main
+from mio.cli.report_card import named
 from mio.data.sources import Item
 from mio.evals.exhibits import Exhibits, exhibits
 from mio.evals.kinds import KINDS, one_length, same_frames
@@ -220,6 +221,11 @@ def test_the_command_measures_every_kind(tmp_path: Path, capsys: pytest.CaptureF
     names = {name for r in document["rows"] for name in r["scores"]}
     assert names == {ORIGINAL, "made"}
     assert json.loads((tmp_path / "card" / "report.json").read_text())["rows"] == document["rows"]
+
+
+def test_columns_are_named_after_models_and_runs_and_by_path_where_names_are_the_same() -> None:
+    sources = [Path("runs/a/model"), Path("runs/b"), Path("tiny"), Path("old/tiny")]
+    assert [name for _, name in named(sources)] == ["a", "b", "tiny", "old/tiny"]
 
 
 def test_a_folder_without_tokenizers_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,8 @@ from mio.data.sources import read_corpus
 from mio.evals.exhibits import Exhibits, exhibits
 from mio.evals.kinds import KINDS
 from mio.evals.page import page
-from mio.evals.tokenizers import Sheet, markdown, measured, original, rows
+from mio.evals.tokenizers import Sheet, markdown, measured, original
+from mio.evals.tokenizers import rows as rows_of
 from mio.pipeline import ModelConfig, load_tokenizers
 from mio.recipe import Recipe
 from mio.types import MissingError, Modality, Tokenizer
@@ -43,7 +44,7 @@ class Candidate:
 def tokenizer(args: Arguments, console: Console) -> int:
     """Write DIR/report.json and DIR/index.html, and print the table."""
     fast_matmul()
-    found = [c for path in args.files for c in candidates(path)]
+    found = [c for path, name in named(args.files) for c in candidates(path, name)]
     rule, folder = read_json(ASSETS / "sample" / "split.json"), corpus(args.data)
     train, held_out = split(read_corpus(folder), rule["held_out"], rule["seed"])
     kinds = [k for k in KINDS if any(c.tokenizer.modality.name == k for c in found)]
@@ -55,21 +56,27 @@ def tokenizer(args: Arguments, console: Console) -> int:
     return 0
 
 
-def candidates(source: Path) -> list[Candidate]:
+def named(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Folders with the names of models or runs; where two have the same, with their paths."""
+    names = [s.resolve().parent.name if s.resolve().name == "model" else s.resolve().name for s in sources]
+    for source, name in zip(sources, names, strict=True):
+        yield source, name if names.count(name) == 1 else str(source)
+
+
+def candidates(source: Path, name: str) -> list[Candidate]:
     """The media tokenizers of a model or a run, or of a model that ships, by name.
 
     Raises:
         MissingError: there is none.
     """
     folder = ASSETS / source if not source.exists() and (ASSETS / source / "config.json").is_file() else source
-    names, frames = _rows(folder)
-    books = {row.name: row for row in names}
-    here = [r for r in names if (folder / (r.spans_of or r.name) / "config.json").is_file()]
+    rows, frames = _rows(folder)
+    books = {row.name: row for row in rows}
+    here = [r for r in rows if (folder / (r.spans_of or r.name) / "config.json").is_file()]
     if not here:
         fix = "Give a folder of `mio train` or `mio train-tokenizer`, or the name of a model that ships: tiny."
         raise MissingError("There are no tokenizers.", at=str(source), fix=fix)
     built = load_tokenizers(folder, here, frames)
-    name = source.name if source.name not in ("model", "") else source.resolve().parent.name
     return [Candidate(name, built[row.name], books[row.spans_of or row.name]) for row in here]
 
 
@@ -99,7 +106,7 @@ def _write(args: Arguments, console: Console, shown: Sequence[Exhibits], sheets:
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores",
     }
     args.folder.mkdir(parents=True, exist_ok=True)
-    document = {**facts, "rows": rows(sheets)}
+    document = {**facts, "rows": rows_of(sheets)}
     write_json(args.folder / "report.json", document)
     path = args.folder / "index.html"
     path.write_text(page(facts, shown, sheets), encoding="utf-8")
