@@ -37,7 +37,7 @@ def parse(words: Sequence[str]) -> Arguments:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     _common(top)
     group = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for add in (
+    commands = (
         _doctor,
         _tokenize,
         _detokenize,
@@ -50,7 +50,10 @@ def parse(words: Sequence[str]) -> Arguments:
         _inspect,
         _export,
         _recipes,
-    ):
+        _train_tokenizer,
+        _eval,
+    )
+    for add in commands:
         add(group)
     return top.parse_args(words, namespace=Arguments())
 
@@ -240,6 +243,19 @@ def _train(group: _Group) -> None:
     parser.add_argument("--only", default="", metavar="STAGE,...", help="only these stages")
 
 
+def _train_tokenizer(group: _Group) -> None:
+    def run(args: Arguments, console: Console) -> int:
+        from mio.cli import runs
+
+        return runs.train_tokenizer(args, console)
+
+    examples = ["mio train-tokenizer image tiny --data corpus --out runs/a", "mio eval tokenizer runs/a --data corpus"]
+    about = "Train one tokenizer of a recipe. Codebook health goes to RUN/metrics.jsonl, samples to RUN/work."
+    parser = _add(group, "train-tokenizer", run, about, examples)
+    parser.add_argument("kind", choices=["text", "image", "speech"], help="what it is for; clips are pictures")
+    _recipe_options(parser)
+
+
 def _chat(group: _Group) -> None:
     def run(args: Arguments, console: Console) -> int:
         from mio.cli import talk
@@ -332,6 +348,29 @@ def _switch(text: str) -> bool:
     if text not in ("on", "off"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
     return text == "on"
+
+
+def _eval(group: _Group) -> None:
+    inner = _add_group(group, "eval", "Measure what was trained.")
+    _eval_tokenizer(inner)
+
+
+def _eval_tokenizer(group: _Group) -> None:
+    def run(args: Arguments, console: Console) -> int:
+        from mio.cli import report_card
+
+        return report_card.tokenizer(args, console)
+
+    about = "Measure tokenizers side by side, as a table and as a page with originals and reconstructions."
+    examples = ["mio eval tokenizer tiny --data corpus", "mio eval tokenizer runs/a runs/b --data corpus -o card"]
+    parser = _add(group, "tokenizer", run, about, examples)
+    parser.add_argument("files", type=Path, nargs="+", metavar="NAME|PATH", help="models or runs, or one that ships")
+    data = "a corpus folder, whose validation split is measured (default: the sample that ships)"
+    parser.add_argument("--data", type=Path, metavar="DIR", help=data)
+    out = "where index.html and report.json go (default: tokenizer-card)"
+    parser.add_argument("-o", type=Path, dest="folder", default=Path("tokenizer-card"), metavar="DIR", help=out)
+    most = "most held-out media of each source (default: 150)"
+    parser.add_argument("-n", type=_count, dest="count", default=150, metavar="N", help=most)
 
 
 def _demo(group: _Group) -> None:
