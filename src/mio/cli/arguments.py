@@ -27,6 +27,7 @@ class Arguments(argparse.Namespace):
     lines: Path | None  # where to put lines
     folder: Path
     recipe: str
+    stage: str  # of a recipe; "": none
     data: Path | None
     run: Path | None
     changes: list[str]

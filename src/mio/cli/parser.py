@@ -102,6 +102,13 @@ def _temperature(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
 def _size(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
@@ -159,6 +166,7 @@ def _data(group: _Group) -> None:
     inner = _add_group(group, "data", "Prepare training data, or look at them.")
     _prepare(inner)
     _show(inner)
+    _stats(inner)
     _validate(inner)
 
 
@@ -175,14 +183,31 @@ def _prepare(group: _Group) -> None:
 
 def _show(group: _Group) -> None:
     def run(args: Arguments, console: Console) -> int:
-        from mio.cli import runs
+        from mio.cli import stores
 
-        return runs.show(args, console)
+        return stores.show(args, console)
 
     about = "Print samples of a token store, spread evenly over it."
     parser = _add(group, "show", run, about, ["mio data show runs/tiny/prepare/instruct -n 5"])
     parser.add_argument("path", type=Path, metavar="STORE", help="a folder such as RUN/prepare/instruct")
     parser.add_argument("-n", type=_count, dest="count", default=3, metavar="N", help="how many (default: 3)")
+    _model_option(parser)
+
+
+def _stats(group: _Group) -> None:
+    def run(args: Arguments, console: Console) -> int:
+        from mio.cli import stores
+
+        return stores.stats(args, console)
+
+    about = "Count samples, tokens and trained targets of a token store, or of what a stage reads of it."
+    examples = ["mio data stats runs/tiny/prepare/pretrain --stage stage3-speech", "mio data stats STORE --model MODEL"]
+    parser = _add(group, "stats", run, about, examples)
+    parser.add_argument("path", type=Path, metavar="STORE", help="a folder such as RUN/prepare/instruct")
+    parser.add_argument("--stage", default="", metavar="NAME", help="plan its packs, and count what they hold")
+    parser.add_argument("--recipe", default="", metavar="RECIPE", help="whose stage it is (default: the run's own)")
+    most = "plan at most so many packs (default: 10000)"
+    parser.add_argument("-n", type=_count, dest="count", default=10_000, metavar="N", help=most)
     _model_option(parser)
 
 
@@ -196,11 +221,10 @@ def _validate(group: _Group) -> None:
     examples = ["mio data validate chats.jsonl --format messages --quarantine quarantine.jsonl"]
     parser = _add(group, "validate", run, about, examples)
     parser.add_argument("path", type=Path, metavar="FILE.jsonl", help="media are named from its folder")
-    names = ["messages", "sharegpt", "captions", "manifest", "videos", "obelics", "mmc4"]  # data.formats.FORMATS
-    parser.add_argument("--format", choices=names, default="messages", help="how records are laid out")
+    parser.add_argument("--format", default="messages", metavar="NAME", help="messages, captions, ... (see README)")
     parser.add_argument("--quarantine", type=Path, dest="lines", metavar="FILE", help="write the faults there, too")
     bad = "exit with 3 when a larger share of the records is bad (default: 0)"
-    parser.add_argument("--max-bad-fraction", type=float, default=0.0, metavar="F", help=bad)
+    parser.add_argument("--max-bad-fraction", type=_share, default=0.0, metavar="F", help=bad)
 
 
 def _recipe_options(parser: _Parser) -> None:

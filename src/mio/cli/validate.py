@@ -7,13 +7,13 @@ from dataclasses import asdict
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.data.faults import Reading, check_media, summary, write_quarantine
-from mio.data.formats import FORMATS
+from mio.data.formats import format_named
 from mio.types import DataError
 
 
 def validate(args: Arguments, console: Console) -> int:
     """0, or 3 where more than the allowed share is bad."""
-    reading = Reading(args.path, FORMATS[args.format], check_media)
+    reading = Reading(args.path, format_named(args.format), check_media)
     for _ in reading.samples():
         pass
     if args.lines:

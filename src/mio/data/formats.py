@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from mio.types import DataError, Document, MediaFile, Message, MissingError, Part, Role, Text, Turns
+from mio.config import suggest
+from mio.types import DataError, Document, MediaFile, Message, MioError, MissingError, Part, Role, Text, Turns
 
 PLACEHOLDERS = {"<image>": "image", "<audio>": "speech", "<video>": "video"}
 _MARK = re.compile("(" + "|".join(PLACEHOLDERS) + ")")
@@ -110,6 +111,13 @@ FORMATS: dict[str, Format] = {
     "obelics": Columns(),
     "mmc4": Sentences(),
 }
+
+
+def format_named(name: str) -> Format:
+    """Raises: MioError on an unknown name."""
+    if name not in FORMATS:
+        raise MioError(f"No format {name!r}.", fix=suggest(name, FORMATS))
+    return FORMATS[name]
 
 
 def media_file(name: object, kind: str, root: Path) -> MediaFile:
