@@ -60,8 +60,8 @@ def test_counts_of_a_store_are_those_of_a_plain_loop(store: Store) -> None:
 
 @pytest.mark.parametrize("long", ["drop", "split"])
 def test_counts_of_a_plan_are_those_of_a_plain_loop(store: Store, tmp_path: Path, long: str) -> None:
-    slots = {"a": Slot(2, {"say": 1.0}), "b": Slot(1, {"see/s0": 2.0, "see/s1": 1.0})}
-    mix = Mix(slots, tokens=64, long=long)  # type: ignore[arg-type]
+    slots = {"a": Slot(2, {"say": 1.0}), "b": Slot(1, {"see/s0": 2.0, "see/s1": 1.0}, long)}  # type: ignore[arg-type]
+    mix = Mix(slots, tokens=64)
     write_plan(tmp_path / "plan", store, mix, OF, 60)
     plan, read = Plan.open(tmp_path / "plan"), list[tuple[str, TokenSequence]]()
     samples = Counter[str]()

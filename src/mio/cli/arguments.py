@@ -49,3 +49,4 @@ class Arguments(argparse.Namespace):
     load: bool
     format: str  # of data, by name
     max_bad_fraction: float
+    tasks: list[str]

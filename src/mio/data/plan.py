@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,23 +29,23 @@ Long = Literal["drop", "split"]
 @dataclass(frozen=True)
 class Slot:
     """A kind of data: how many packs of every turn hold it, and the share of their tokens that each "task" or
-    "task/source" has."""
+    "task/source" has. `long`: what becomes of samples that fit no pack or not the model's window. "drop" leaves them
+    out; "split" cuts them, never inside a picture or an utterance, and carries the rest into other packs, as documents
+    may be, but neither pairs nor conversations; what has no such place is left out. Both are counted."""
 
     count: int
     shares: dict[str, float]
+    long: Long = "drop"
 
 
 @dataclass(frozen=True)
 class Mix:
-    """What packs of `tokens` are made of. `long`: what becomes of samples longer than that, or than `longest`. "drop"
-    leaves them out; "split" cuts them, never inside a picture or an utterance, and carries the rest into other packs,
-    as documents may be but conversations should not; what has no such place is left out. Both are counted."""
+    """What packs of `tokens` are made of, for a model whose window is `longest`."""
 
     slots: Mapping[str, Slot]
     tokens: int
-    long: Long = "drop"
     seed: int = 0
-    longest: int | None = None  # the model's window
+    longest: int | None = None
 
     @property
     def most(self) -> int:
@@ -124,14 +124,15 @@ def write_plan(folder: Path, store: Store, mix: Mix, kinds: NDArray[np.int64], p
 
 def _packs(store: Store, mix: Mix, long: _Long) -> Iterator[list[Draw]]:
     lengths = np.concatenate([store.lengths, long.extra[:, 2] - long.extra[:, 1]])
-    without = {n for n, rows in long.split.items() if not rows}
-    groups = {name: numbers[~np.isin(numbers, list(without))] for name, numbers in store.tasks().items()}
+    tasks = store.tasks()
 
-    def stream(shares: Mapping[str, float]) -> Iterator[list[Draw]]:
-        drawn = mixture(groups, store.lengths, shares, mix.seed)
+    def stream(slot: Slot) -> Iterator[list[Draw]]:
+        gone = [n for n, rows in long.split.items() if slot.long == "drop" or not rows]
+        groups = {name: numbers[~np.isin(numbers, gone)] for name, numbers in tasks.items()}
+        drawn = mixture(groups, store.lengths, slot.shares, mix.seed)
         return best_fit(pieces(drawn, long.split), lengths, mix.tokens)
 
-    return in_turns({name: stream(mix.slots[name].shares) for name in mix.turn}, mix.turn)
+    return in_turns({name: stream(mix.slots[name]) for name in mix.turn}, mix.turn)
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,13 @@ class _Long:
     @staticmethod
     def of(store: Store, mix: Mix, kinds: NDArray[np.int64]) -> _Long:
         split, extra, labels = dict[int, range](), list[tuple[int, int, int]](), dict[int, str]()
-        for sample in np.flatnonzero(store.lengths > mix.most).tolist():
+        slots = [mix.slots[name] for name in mix.turn]
+        used = _samples(store, slots)
+        cut = set(_samples(store, [slot for slot in slots if slot.long == "split"]).tolist())
+        for sample in used[store.lengths[used] > mix.most].tolist():
             coded = kinds[store[sample].ids] != 0
             inside = coded | np.concatenate([[False], coded[:-1]])  # an end token belongs to its span
-            stretches = cuts(inside, mix.most) if mix.long == "split" else []
+            stretches = cuts(inside, mix.most) if sample in cut else []
             begin = len(store) + len(extra)
             split[sample] = range(begin, begin + len(stretches))
             extra += [(sample, start, stop) for start, stop in stretches]
@@ -157,3 +161,10 @@ class _Long:
 
     def count(self, kept: bool) -> dict[str, int]:
         return dict(Counter(self.labels[n] for n, rows in self.split.items() if bool(rows) == kept))
+
+
+def _samples(store: Store, slots: Sequence[Slot]) -> NDArray[np.int64]:
+    """Numbers of the samples that slots name."""
+    tasks = store.tasks()
+    named = [tasks[name] for slot in slots for name, share in slot.shares.items() if share and name in tasks]
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *named]))

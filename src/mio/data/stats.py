@@ -129,7 +129,9 @@ class Realised:
 
 
 def realised(store: Store, plan: Plan, mix: Mix) -> Realised:
-    tokens = np.array([_tokens(store, plan, pack) for pack in range(len(plan))])
+    numbers = plan.numbers[:].astype(np.int64)
+    lengths = np.concatenate([store.lengths, plan.extra[:, 2] - plan.extra[:, 1]])
+    tokens = np.add.reduceat(lengths[numbers], plan.offsets[:-1])  # no pack is empty
     order = turns(mix.turn)
     slots = {}
     for name in mix.turn:
@@ -137,11 +139,6 @@ def realised(store: Store, plan: Plan, mix: Mix) -> Realised:
         asked = mix.turn[name] / len(order)
         slots[name] = {"packs": round(asked, 5), "tokens": round(float(tokens[mine].sum() / tokens.sum()), 5)}
     return Realised(len(plan), round(float(tokens.mean() / mix.tokens), 5), slots)
-
-
-def _tokens(store: Store, plan: Plan, pack: int) -> int:
-    starts, stops = plan.spans(plan[pack], store)
-    return int((stops - starts).sum())
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,8 +41,10 @@ class Record:
         return names | {"hash": digest.hexdigest()}
 
 
-def write_store(folder: Path, records: Iterable[Record], fingerprint: str) -> None:
-    """Write all records, or nothing."""
+def write_store(
+    folder: Path, records: Iterable[Record], fingerprint: str, beside: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Write all records, or nothing. `beside`: other things to keep with them, as JSON by file name."""
 
     def write(staging: Path) -> None:
         lengths: list[int] = []
@@ -54,12 +58,29 @@ def write_store(folder: Path, records: Iterable[Record], fingerprint: str) -> No
                 loss.write(record.sequence.loss.astype(np.uint8).tobytes())
                 lengths.append(len(record.sequence))
                 samples.write(json.dumps(record.about(), ensure_ascii=False) + "\n")
-        finish_store(staging, np.array(lengths, np.int64), fingerprint)
+        for name, value in beside.items():
+            write_json(staging / name, value)
+        _finish(staging, np.array(lengths, np.int64), fingerprint)
 
     commit(folder, write)
 
 
-def finish_store(folder: Path, lengths: NDArray[np.int64], fingerprint: str) -> None:
+def join_stores(folder: Path, parts: Sequence[Path], fingerprint: str) -> None:
+    """One store of all samples of several, in their order."""
+
+    def write(staging: Path) -> None:
+        for name in ("ids.bin", "loss.bin", "samples.jsonl"):
+            with (staging / name).open("wb") as whole:
+                for part in parts:
+                    with (part / name).open("rb") as piece:
+                        shutil.copyfileobj(piece, whole)
+        lengths = [np.diff(_array(part / "offsets.npy")) for part in parts]
+        _finish(staging, np.concatenate([np.zeros(0, np.int64), *lengths]), fingerprint)
+
+    commit(folder, write)
+
+
+def _finish(folder: Path, lengths: NDArray[np.int64], fingerprint: str) -> None:
     """Add the index to a folder that has the ids, the loss and the lines of its samples."""
     index = Index.of(folder / "samples.jsonl")
     np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mio.config import suggest
-from mio.data.plan import Long, Mix, Slot
+from mio.data.plan import Mix, Slot
 from mio.data.prepare import SceneMaker, split
 from mio.data.sources import CORPUS, Item, read_corpus
 from mio.decoding.sampling import Sampling
@@ -59,7 +59,7 @@ class SpeechStageConfig:
 class Stage:
     """One stretch of training the language model. `shares`: tokens of each "task" or "task/source"; those not named
     stay out. `slots`: instead of shares, kinds of data that take turns, each with packs of its own and shares in them.
-    `long`: what becomes of samples longer than a pack or the model's window. `weights`: of a target's loss by kind,
+    `weights`: of a target's loss by kind,
     "text" or a row's name; 1 for those not named."""
 
     name: str
@@ -69,11 +69,10 @@ class Stage:
     tokens: int = 4096  # of a pack; `fit.parts` packs make a batch
     weights: dict[str, float] = field(default_factory=dict)
     slots: dict[str, Slot] = field(default_factory=dict)
-    long: Long = "drop"
 
     def mix(self, seed: int, window: int) -> Mix:
         """What the packs are made of, for a model that sees `window` ids."""
-        return Mix(self.slots or {"all": Slot(1, self.shares)}, self.tokens, self.long, seed, window)
+        return Mix(self.slots or {"all": Slot(1, self.shares)}, self.tokens, seed, window)
 
 
 @dataclass(frozen=True)

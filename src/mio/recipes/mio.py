@@ -33,11 +33,11 @@ SPEECH_LAST = {"speech to text 3": 1.0, "text to speech": 3.8}  # the last stage
 
 
 def slots(pairs: int, texts: int, documents: int, speech: int, spoken: dict[str, float]) -> dict[str, Slot]:
-    """Packs of a device's batch of 16 (MIO, table 1)."""
+    """Packs of a device's batch of 16 (MIO, table 1). Long documents are split; speech that is too long is left out."""
     return {
         "pairs": Slot(pairs, PAIRS),
-        "texts": Slot(texts, TEXTS),
-        "documents": Slot(documents, DOCUMENTS),
+        "texts": Slot(texts, TEXTS, "split"),
+        "documents": Slot(documents, DOCUMENTS, "split"),
         "speech": Slot(speech, spoken),
     }
 
@@ -50,10 +50,8 @@ TURNS = (
 
 
 def stages(fits: tuple[Fit, Fit, Fit, Fit], tokens: int) -> tuple[Stage, ...]:
-    """Documents longer than a pack are split; speech that long is left out, and counted."""
     pretraining = (
-        Stage(name, "pretrain", {}, fit, tokens, slots=turn, long="split")
-        for (name, turn), fit in zip(TURNS, fits[:3], strict=True)
+        Stage(name, "pretrain", {}, fit, tokens, slots=turn) for (name, turn), fit in zip(TURNS, fits[:3], strict=True)
     )
     return (*pretraining, Stage("sft", "instruct", INSTRUCTIONS, fits[3], tokens))
 
