@@ -28,6 +28,7 @@ class Arguments(argparse.Namespace):
     folder: Path
     recipe: str
     kind: str  # of tokenizer
+    stage: str  # of a recipe; "": none
     data: Path | None
     run: Path | None
     changes: list[str]
@@ -57,3 +58,4 @@ class Arguments(argparse.Namespace):
     lanes: int
     queue: int
     marks: bool
+    tasks: list[str]
