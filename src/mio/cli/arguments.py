@@ -48,3 +48,12 @@ class Arguments(argparse.Namespace):
     load: bool
     format: str  # of data, by name
     max_bad_fraction: float
+    task: str  # of an evaluation, by name
+    tasks: str  # names with commas; "": all
+    first: Path  # a run
+    second: Path
+    limit: int  # 0: all items
+    batch: int
+    samples: bool
+    threshold: float | None
+    witnesses: Path | None

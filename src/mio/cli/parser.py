@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,14 @@ from typing import NoReturn, TypeAlias
 
 from mio.cli.arguments import Arguments, Command
 from mio.cli.console import Console
+from mio.cli.eval_options import EVAL
+from mio.cli.options import count as _count
+from mio.cli.options import model_option as _model_option
+from mio.cli.options import profile_option as _profile_option
+from mio.cli.options import seed as _seed
+from mio.cli.options import size as _size
+from mio.cli.options import temperature as _temperature
+from mio.cli.options import weights_options as _weights_options
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,7 +44,20 @@ def parse(words: Sequence[str]) -> Arguments:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     _common(top)
     group = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for add in (_doctor, _tokenize, _detokenize, _data, _train, _chat, _generate, _demo, _inspect, _export, _recipes):
+    for add in (
+        _doctor,
+        _tokenize,
+        _detokenize,
+        _data,
+        _train,
+        _chat,
+        _generate,
+        _eval,
+        _demo,
+        _inspect,
+        _export,
+        _recipes,
+    ):
         add(group)
     return top.parse_args(words, namespace=Arguments())
 
@@ -65,48 +85,6 @@ def _add_group(group: _Group, name: str, about: str) -> _Group:
     parser = group.add_parser(name, help=about, description=about, allow_abbrev=False)
     _common(parser)
     return parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-
-
-def _model_option(parser: _Parser) -> None:
-    parser.add_argument("--model", type=Path, metavar="DIR", help="a model folder (default: the model that ships)")
-
-
-def _profile_option(parser: _Parser) -> None:
-    about = "how to decode: paper, release, or a task such as release/tts (default: the model's own way)"
-    parser.add_argument("--profile", default="", metavar="NAME", help=about)
-
-
-def _weights_options(parser: _Parser) -> None:
-    about = "of the language model: bf16, fp16 or fp32 (default: fp32 for ours, bf16 for a released model)"
-    parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], default="", metavar="DTYPE", help=about)
-    about = "8 or 4: round the weights of linear layers, to fit where memory is short (default: floats)"
-    parser.add_argument("--bits", type=int, choices=[8, 4], metavar="N", help=about)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**63 - 1")
-    return int(text)
-
-
-def _temperature(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value) or value < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
-    return value
-
-
-def _size(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
 
 
 def _doctor(group: _Group) -> None:
@@ -282,6 +260,18 @@ def _generate(group: _Group) -> None:
     _profile_option(parser)
     _model_option(parser)
     _weights_options(parser)
+
+
+def _eval(group: _Group) -> None:
+    inner = _add_group(group, "eval", "Measure a model on benchmarks, and compare what was measured.")
+    for name, row in EVAL.items():
+
+        def run(args: Arguments, console: Console, name: str = name) -> int:
+            from mio.cli import evaluate
+
+            return evaluate.COMMANDS[name](args, console)
+
+        row.options(_add(inner, name, run, row.about, row.examples))
 
 
 def _demo(group: _Group) -> None:
