@@ -14,7 +14,7 @@ from mio.config import suggest
 from mio.evals.answering import answer
 from mio.evals.benchmarks.items import read_items
 from mio.evals.paper import PUBLISHED, TASKS, Published
-from mio.evals.planning import Settings, Task
+from mio.evals.planning import Settings, Task, is_base
 from mio.evals.results import SCORES, compare, read_scores, score, write_samples
 from mio.evals.scoring import METRICS
 from mio.evals.witnesses import Witnesses
@@ -146,6 +146,8 @@ def paper(args: Arguments, console: Console) -> int:
 def _tried(task: Task, model: Model, args: Arguments) -> dict[str, Any] | MioError:
     """A task's scores, or why there are none: the other tasks go on."""
     assert args.data is not None
+    if is_base(model) and not task.base:
+        return MissingError("the paper asks no base model")
     if not (args.data / task.folder).is_dir():
         return MissingError("no data", at=str(args.data / task.folder))
     try:
