@@ -58,4 +58,12 @@ class Arguments(argparse.Namespace):
     lanes: int
     queue: int
     marks: bool
+    task: str  # of an evaluation, by name
     tasks: list[str]
+    first: Path  # a run
+    second: Path
+    limit: int  # 0: all items
+    batch: int
+    samples: bool
+    threshold: float | None
+    witnesses: Path | None

@@ -10,6 +10,7 @@ from typing import NoReturn, TypeAlias
 from mio.cli.arguments import Arguments, Command
 from mio.cli.console import Console
 from mio.cli.data_options import DATA
+from mio.cli.eval_options import EVAL
 from mio.cli.options import count as _count
 from mio.cli.options import model_option as _model_option
 from mio.cli.options import profile_option as _profile_option
@@ -53,12 +54,12 @@ def parse(words: Sequence[str]) -> Arguments:
         _chat,
         _generate,
         _serve,
+        _eval,
         _demo,
         _inspect,
         _export,
         _recipes,
         _train_tokenizer,
-        _eval,
     )
     for add in commands:
         add(group)
@@ -269,26 +270,15 @@ def _switch(text: str) -> bool:
 
 
 def _eval(group: _Group) -> None:
-    inner = _add_group(group, "eval", "Measure what was trained.")
-    _eval_tokenizer(inner)
+    inner = _add_group(group, "eval", "Measure a model on benchmarks, and compare what was measured.")
+    for name, row in EVAL.items():
 
+        def run(args: Arguments, console: Console, name: str = name) -> int:
+            from mio.cli import evaluate
 
-def _eval_tokenizer(group: _Group) -> None:
-    def run(args: Arguments, console: Console) -> int:
-        from mio.cli import report_card
+            return evaluate.COMMANDS[name](args, console)
 
-        return report_card.tokenizer(args, console)
-
-    about = "Measure tokenizers side by side, as a table and as a page with originals and reconstructions."
-    examples = ["mio eval tokenizer tiny --data corpus", "mio eval tokenizer runs/a runs/b --data corpus -o card"]
-    parser = _add(group, "tokenizer", run, about, examples)
-    parser.add_argument("files", type=Path, nargs="+", metavar="NAME|PATH", help="models or runs, or one that ships")
-    data = "a corpus folder, whose validation split is measured (default: the sample that ships)"
-    parser.add_argument("--data", type=Path, metavar="DIR", help=data)
-    out = "where index.html and report.json go (default: tokenizer-card)"
-    parser.add_argument("-o", type=Path, dest="folder", default=Path("tokenizer-card"), metavar="DIR", help=out)
-    most = "most held-out media of each source (default: 150)"
-    parser.add_argument("-n", type=_count, dest="count", default=150, metavar="N", help=most)
+        row.options(_add(inner, name, run, row.about, row.examples))
 
 
 def _demo(group: _Group) -> None:
