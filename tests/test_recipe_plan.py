@@ -9,12 +9,10 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mio.checkpoint import read_json
 from mio.cli import main
-from mio.data.store import Store
 from mio.models.backbone import BackboneConfig
 from mio.pretrained.memory import parameters
 from mio.recipe.plan import Devices, operations, plan, resident, vocabulary_size
@@ -120,12 +118,9 @@ def test_two_ranks_halve_the_hours_and_three_share_no_step_of_two_parts() -> Non
 
 
 def test_prepared_samples_give_exact_tokens_and_fill() -> None:
-    lengths, samples = [20, 30, 60], [{"task": "caption", "source": "x"}] * 3
-    offsets = np.cumsum([0, *lengths])
-    store = Store(np.zeros(110, np.uint32), np.ones(110, np.uint8), offsets, samples)
     stage = replace(STAGE, tokens=110, fit=Fit(3, parts=1))
     recipe = replace(tiny(), backbone=replace(SMALL, layers=1, vocabulary=0), stages=(stage,))
-    made = plan(recipe, ROOMY, {"pretrain": store}).stages[0]
+    made = plan(recipe, ROOMY, {"one": [[20, 30, 60]] * 3}).stages[0]
     assert (made.tokens, made.fill) == (330, 1.0)
 
 
