@@ -38,13 +38,12 @@ def _packs(recipe: Recipe, out: Path | None) -> dict[str, Packs]:
         return {}
     run = Run(recipe, Path(), out)
     speaker = processor(run)
-    return {stage.name: _lengths(planned(run, number, speaker)) for number, stage in enumerate(recipe.stages)}
+    return {stage.name: lengths_of(planned(run, number, speaker)) for number, stage in enumerate(recipe.stages)}
 
 
-def _lengths(loader: Loader) -> Packs:
-    spans = (
-        loader.plan.spans(numbers, loader.store) for numbers in map(loader.plan.__getitem__, range(len(loader.plan)))
-    )
+def lengths_of(loader: Loader) -> Packs:
+    """Of the samples of every pack."""
+    spans = (loader.plan.spans(loader.plan[pack], loader.store) for pack in range(len(loader.plan)))
     return [(stops - starts).tolist() for starts, stops in spans]
 
 
