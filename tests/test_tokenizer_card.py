@@ -145,6 +145,15 @@ def test_sounds_are_compared_at_one_rate_and_length() -> None:
     assert len(a.samples) == len(b.samples) == 15000 and a.rate == b.rate == 16000
 
 
+def test_a_measure_that_fits_no_pair_is_left_out() -> None:
+    stoi = next(m for m in KINDS["speech"].measures if m.what.startswith("STOI"))
+    rng = np.random.default_rng(0)
+    short, long = (Audio(rng.normal(0, 0.1, n).astype(np.float32), 16000) for n in (3000, 16000))
+    assert stoi.of([(short, short)]) is None
+    score = stoi.of([(short, short), (long, long)])
+    assert score is not None and score.n == 1 and score.value == pytest.approx(1)
+
+
 def test_clips_are_compared_by_the_frames_that_were_chosen() -> None:
     frames = np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
     a, b = same_frames(Video(frames, 8.0), Video(np.zeros((3, 2, 2, 3), np.uint8), 4.0))

@@ -91,7 +91,8 @@ def reconstruction(trial: Trial, shown: Exhibits) -> Iterator[Line]:
     """Originals against what was decoded, and whether decoding is stable: encode(decode(c)) = c."""
     pairs = [shown.kind.pair(a, b) for a, b in zip(shown.media, trial.rebuilt, strict=True)]
     for m in shown.kind.measures:
-        yield Line("reconstruction", m.what, m.unit, m.sign, m.of(pairs))
+        if score := m.of(pairs):
+            yield Line("reconstruction", m.what, m.unit, m.sign, score)
     kept = mean([idempotence(c, again) for c, again in zip(trial.codes, trial.again, strict=True)])
     yield Line("reconstruction", "codes kept by encode(decode(c))", "%", 1, kept)
 
