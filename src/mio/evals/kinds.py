@@ -98,8 +98,10 @@ def _perceptual(pairs: Pairs) -> Score:
     return mean(np.concatenate(distances))
 
 
-def _frechet(pairs: Pairs) -> Score:
+def _frechet(pairs: Pairs) -> Score | None:
     """A distance of two sets, so without an interval."""
+    if len(pairs) < 2:
+        return None
     a, b = (features.picture_statistics([p.pixels for p in side]) for side in zip(*pairs, strict=True))
     distance = frechet_distance(a, b)
     return Score(distance, len(pairs), distance, distance)
@@ -131,8 +133,10 @@ def _level(a: Audio, b: Audio) -> float:
     return quiet / max(loud, 1e-6)
 
 
-def _voices(pairs: Pairs) -> Score:
+def _voices(pairs: Pairs) -> Score | None:
     """Cosines of `features.voice_features`, standardised over the originals."""
+    if len(pairs) < 2:
+        return None
     a, b = (features.voice_features(side) for side in zip(*pairs, strict=True))
     centre, spread = a.mean(0), np.maximum(a.std(0), 1e-6)
     return speaker_similarity((a - centre) / spread, (b - centre) / spread)

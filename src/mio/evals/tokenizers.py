@@ -93,8 +93,14 @@ def reconstruction(trial: Trial, shown: Exhibits) -> Iterator[Line]:
     for m in shown.kind.measures:
         if score := m.of(pairs):
             yield Line("reconstruction", m.what, m.unit, m.sign, score)
-    kept = mean([idempotence(c, again) for c, again in zip(trial.codes, trial.again, strict=True)])
+    kept = mean([_kept(c, again) for c, again in zip(trial.codes, trial.again, strict=True)])
     yield Line("reconstruction", "codes kept by encode(decode(c))", "%", 1, kept)
+
+
+def _kept(codes: Codes, again: Codes) -> float:
+    """Over the spans and steps that both have: some decoders give a little more or less than was encoded."""
+    spans, _, steps = np.minimum(codes.shape, again.shape)
+    return idempotence(codes[:spans, :, :steps], again[:spans, :, :steps])
 
 
 def recognised(media: Sequence[Any], shown: Exhibits) -> Iterator[Line]:
