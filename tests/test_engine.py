@@ -113,11 +113,12 @@ def test_the_repetition_penalty_is_told_the_ids_of_the_prompt_and_the_answer_so_
 
 
 def test_a_request_beyond_the_models_positions_is_refused_with_numbers(backbone: Backbone, vocab: Vocabulary) -> None:
-    with pytest.raises(
-        MioError, match="A prompt of 7 ids and an answer of 506 may take 513 positions; the model has 512"
-    ):
-        answers(backbone, [request(vocab, 0), request(vocab, 1, tokens=506)])
-    assert len(answers(backbone, [request(vocab, 1, tokens=505)])) == 1
+    asked = [request(vocab, 1, tokens) for tokens in (506, 30, 505)]
+    long = "A prompt of 7 ids and an answer of 506 may take 513 positions; the model has 512."
+    assert all(answers(backbone, asked)[1:])
+    assert [str(r.error) for r in asked] == [long, "None", "None"]
+    with pytest.raises(MioError, match=long):
+        Engine(backbone).submit(asked[0])
 
 
 # ------------------------------------------------------------------------------------------------ joining and leaving

@@ -170,16 +170,17 @@ def check(request: Request, lanes: int, positions: int, vocabulary: int) -> None
 
 def generate(model: Backbone, requests: Sequence[Request]) -> Iterator[tuple[int, int]]:
     """Decode requests together; yields (request number, id) as they come and fills `Request.out`. Ids of beams come
-    at their end. A request that fails on the way has an `error`.
-
-    Raises:
-        MioError: a request that can never be answered, before any is.
-    """
+    at their end. A request that cannot be answered, or fails on the way, has an `error`."""
     if not requests:
         return
     lanes = max(min(sum(r.lanes for r in requests), MOST), *(r.lanes for r in requests), 1)
     engine = Engine(model, lanes, min(max(r.positions for r in requests), model.config.positions))
-    numbers = {engine.submit(request): number for number, request in enumerate(requests)}
+    numbers = {}
+    for number, request in enumerate(requests):
+        try:
+            numbers[engine.submit(request)] = number
+        except MioError as error:
+            request.error = error
     while engine.busy:
         for event in engine.step():
             yield from ((numbers[event.ticket], id) for id in event.ids)
