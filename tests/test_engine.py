@@ -20,6 +20,7 @@ from mio.decoding.request import Request
 from mio.decoding.sampling import GREEDY, BeamSearch, Sampling, choose
 from mio.layers import Segments
 from mio.models.backbone import Backbone
+from mio.models.steps import Steps
 from mio.types import DataError, MioError
 from mio.vocab import Vocabulary
 
@@ -83,13 +84,13 @@ def test_ids_stream_in_the_order_they_are_kept(backbone: Backbone, vocab: Vocabu
 def test_a_step_is_one_batch_of_what_is_under_way(
     backbone: Backbone, vocab: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes, real = [], Backbone.extend
+    sizes, real = [], Steps.extend
 
-    def extend(self: Backbone, ids: torch.Tensor, *rest: object) -> torch.Tensor:
+    def extend(self: Steps, ids: torch.Tensor, *rest: object) -> torch.Tensor:
         sizes.append(tuple(ids.shape))
         return real(self, ids, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Backbone, "extend", extend)
+    monkeypatch.setattr(Steps, "extend", extend)
     out = answers(backbone, [request(vocab, n, tokens) for n, tokens in enumerate((3, 30, 8, 20))])
     lengths = [len(answer) for answer in out]
     assert len(set(lengths)) > 1
@@ -265,6 +266,9 @@ def test_nan_logits_end_their_own_request_by_name(backbone: Backbone, vocab: Voc
     assert isinstance(errors[tickets[-1]], DataError)
     assert [r.out for r in well] == expected
     assert sick.out == []
+    later = [request(vocab, n, 30) for n in range(4)]  # where the sick one's keys lay
+    run(engine, {0: later})
+    assert [r.out for r in later] == expected
 
 
 @pytest.mark.parametrize(

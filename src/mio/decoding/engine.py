@@ -20,7 +20,8 @@ from mio.decoding.beam import Search
 from mio.decoding.lanes import Lane, Lanes
 from mio.decoding.request import Event, Request
 from mio.decoding.single import Single
-from mio.models.backbone import Backbone, Cache
+from mio.models.backbone import Backbone
+from mio.models.steps import Cache, Steps
 from mio.types import MioError
 
 MOST = 64  # lanes of one call to `generate`: what comes beyond them waits
@@ -45,7 +46,7 @@ class Engine:
     """
 
     def __init__(self, model: Backbone, lanes: int = 8, positions: int | None = None) -> None:
-        self.model = model
+        self.model, self.steps = model, Steps(model)
         self.positions = positions or model.config.positions
         self.width = lanes
         self.device = model.lm_head.weight.device
@@ -116,7 +117,7 @@ class Engine:
 
     def _logits(self, ids: Tensor, positions: Tensor, rows: slice) -> Tensor:
         """(B, vocabulary) after the last of ids (B, T)."""
-        return self.model.logits(self.model.extend(ids, positions, self.lanes.cache.rows(rows))[:, -1])
+        return self.model.logits(self.steps.extend(ids, positions, self.lanes.cache.rows(rows))[:, -1])
 
     def _advance(self, flight: _Flight, logits: Tensor) -> Event:
         request = flight.request
@@ -141,7 +142,7 @@ class Engine:
     def _land(self, flight: _Flight) -> None:
         del self.flying[flight.ticket]
         for lane in flight.lanes:
-            self.lanes.drop(lane)
+            self.lanes.drop(lane, clean=flight.request.error is not None)
 
 
 def check(request: Request, lanes: int, positions: int, vocabulary: int) -> None:
