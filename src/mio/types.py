@@ -98,6 +98,15 @@ class MediaFile:
 
 
 @dataclass(frozen=True, eq=False)
+class MediaBytes:
+    """A file not yet decoded whose bytes a record carries, as those of tars and tables do. `name`: for people."""
+
+    data: bytes
+    modality: str
+    name: str = "bytes"
+
+
+@dataclass(frozen=True, eq=False)
 class Encoded:
     """Media that are already codes, of modality row `modality`."""
 
@@ -105,7 +114,7 @@ class Encoded:
     codes: Codes
 
 
-Part = Text | Image | Audio | Video | MediaFile | Encoded
+Part = Text | Image | Audio | Video | MediaFile | MediaBytes | Encoded
 
 
 @dataclass(frozen=True)

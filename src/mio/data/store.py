@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable
+import mmap
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +19,8 @@ from numpy.typing import NDArray
 
 from mio.checkpoint import commit, read_json, require, write_json
 from mio.sequence import TokenSequence
+
+Label = tuple[str, str]  # task, source
 
 
 @dataclass(frozen=True)
@@ -26,9 +33,18 @@ class Record:
     source: str = ""
     license: str = ""
 
+    def about(self) -> dict[str, str]:
+        """What is kept beside the ids; equal sequences have equal hashes."""
+        digest = hashlib.blake2b(self.sequence.ids.tobytes(), digest_size=8)
+        digest.update(self.sequence.loss.tobytes())
+        names = {"id": self.id, "task": self.task, "source": self.source, "license": self.license}
+        return names | {"hash": digest.hexdigest()}
 
-def write_store(folder: Path, records: Iterable[Record], fingerprint: str) -> None:
-    """Write all records, or nothing."""
+
+def write_store(
+    folder: Path, records: Iterable[Record], fingerprint: str, beside: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Write all records, or nothing. `beside`: other things to keep with them, as JSON by file name."""
 
     def write(staging: Path) -> None:
         lengths: list[int] = []
@@ -41,22 +57,104 @@ def write_store(folder: Path, records: Iterable[Record], fingerprint: str) -> No
                 ids.write(record.sequence.ids.astype(np.uint32).tobytes())
                 loss.write(record.sequence.loss.astype(np.uint8).tobytes())
                 lengths.append(len(record.sequence))
-                line = {"id": record.id, "task": record.task, "source": record.source, "license": record.license}
-                samples.write(json.dumps(line, ensure_ascii=False) + "\n")
-        np.save(staging / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-        write_json(staging / "config.json", {"fingerprint": fingerprint, "samples": len(lengths)})
+                samples.write(json.dumps(record.about(), ensure_ascii=False) + "\n")
+        for name, value in beside.items():
+            write_json(staging / name, value)
+        _finish(staging, np.array(lengths, np.int64), fingerprint)
 
     commit(folder, write)
 
 
+def join_stores(folder: Path, parts: Sequence[Path], fingerprint: str) -> None:
+    """One store of all samples of several, in their order."""
+
+    def write(staging: Path) -> None:
+        for name in ("ids.bin", "loss.bin", "samples.jsonl"):
+            with (staging / name).open("wb") as whole:
+                for part in parts:
+                    with (part / name).open("rb") as piece:
+                        shutil.copyfileobj(piece, whole)
+        lengths = [np.diff(_array(part / "offsets.npy")) for part in parts]
+        _finish(staging, np.concatenate([np.zeros(0, np.int64), *lengths]), fingerprint)
+
+    commit(folder, write)
+
+
+def _finish(folder: Path, lengths: NDArray[np.int64], fingerprint: str) -> None:
+    """Add the index to a folder that has the ids, the loss and the lines of its samples."""
+    index = Index.of(folder / "samples.jsonl")
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    np.save(folder / "labels.npy", index.labels)
+    np.save(folder / "lines.npy", index.lines)
+    write_json(
+        folder / "config.json", {"fingerprint": fingerprint, "samples": len(lengths), "labels": list(index.names)}
+    )
+
+
+@dataclass(frozen=True)
+class Index:
+    """Of samples.jsonl. labels: (samples,), each one's place in `names`; lines: (samples + 1,), where lines begin."""
+
+    labels: NDArray[np.int32]
+    lines: NDArray[np.int64]
+    names: tuple[Label, ...]
+
+    @staticmethod
+    def of(path: Path) -> Index:
+        names: dict[Label, int] = {}
+        labels, lines = list[int](), [0]
+        with path.open("rb") as file:
+            for line in file:
+                sample = json.loads(line)
+                labels.append(names.setdefault((sample["task"], sample["source"]), len(names)))
+                lines.append(lines[-1] + len(line))
+        return Index(np.array(labels, np.int32), np.array(lines, np.int64), tuple(names))
+
+    @staticmethod
+    def open(folder: Path, config: Mapping[str, Any]) -> Index:
+        if "labels" not in config:  # written before there was an index
+            return Index.of(folder / "samples.jsonl")
+        names = tuple((str(task), str(source)) for task, source in config["labels"])
+        return Index(_array(folder / "labels.npy"), _array(folder / "lines.npy"), names)
+
+
+class Column:
+    """A file of integers, mapped. Pages that were read are let go again now and then: the system keeps them cached,
+    but a pass over a large store takes no memory of this process."""
+
+    RELEASE = 1 << 24  # bytes read in between
+
+    def __init__(self, path: Path, kind: type[Any]) -> None:
+        with path.open("rb") as file:
+            size = path.stat().st_size  # an empty file cannot be mapped
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
+        self._all = np.frombuffer(self._map, kind) if self._map else np.empty(0, kind)
+        self._read = 0
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __getitem__(self, where: slice | NDArray[np.int64]) -> NDArray[Any]:
+        out = self._all[where].copy() if isinstance(where, slice) else self._all[where]
+        self._read += out.nbytes
+        if self._map is not None and self._read > self.RELEASE and sys.platform != "win32":
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
+        return out
+
+
 @dataclass(frozen=True)
 class Store:
-    """ids (tokens,) uint32, loss (tokens,) uint8, offsets (samples + 1,), and a dictionary per sample."""
+    """ids (tokens,) uint32, loss (tokens,) uint8, offsets (samples + 1,), and what is known of every sample.
 
-    ids: NDArray[np.uint32]
-    loss: NDArray[np.uint8]
+    `digest`: 16 hex digits over all that the store holds."""
+
+    ids: Column
+    loss: Column
     offsets: NDArray[np.int64]
-    samples: list[dict[str, Any]]
+    index: Index
+    lines: Column
+    digest: str
 
     @staticmethod
     def open(folder: Path, fingerprint: str) -> Store:
@@ -67,12 +165,14 @@ class Store:
         """
         config = read_json(folder / "config.json")
         require(config["fingerprint"], fingerprint, str(folder), "Prepare it again: mio data prepare.")
-        lines = (folder / "samples.jsonl").read_text(encoding="utf-8").split("\n")
+        manifest = json.dumps(read_json(folder / "manifest.json"), sort_keys=True)
         return Store(
-            _mapped(folder / "ids.bin", np.uint32),
-            _mapped(folder / "loss.bin", np.uint8),
-            np.load(folder / "offsets.npy", allow_pickle=False),
-            [json.loads(line) for line in lines if line],
+            Column(folder / "ids.bin", np.uint32),
+            Column(folder / "loss.bin", np.uint8),
+            _array(folder / "offsets.npy"),
+            Index.open(folder, config),
+            Column(folder / "samples.jsonl", np.uint8),
+            hashlib.sha256(manifest.encode()).hexdigest()[:16],
         )
 
     def __len__(self) -> int:
@@ -82,19 +182,32 @@ class Store:
         span = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
         return TokenSequence(self.ids[span].astype(np.int64), self.loss[span].astype(bool))
 
-    @property
+    def spans(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> TokenSequence:
+        """Stretches of the store's tokens, laid end to end."""
+        lengths = stops - starts
+        where = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+        where += np.arange(len(where))
+        return TokenSequence(self.ids[where].astype(np.int64), self.loss[where].view(np.bool_))
+
+    def about(self, number: int) -> dict[str, Any]:
+        """Id, task, source, licence and hash of a sample."""
+        line = self.lines[int(self.index.lines[number]) : int(self.index.lines[number + 1])]
+        return dict(json.loads(line.tobytes()))
+
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.offsets)
 
     def tasks(self) -> dict[str, NDArray[np.int64]]:
         """Numbers of the samples of every task, and of every "task/source"."""
-        groups: dict[str, list[int]] = defaultdict(list)
-        for number, sample in enumerate(self.samples):
-            groups[sample["task"]].append(number)
-            groups[f"{sample['task']}/{sample['source']}"].append(number)
-        return {name: np.array(numbers) for name, numbers in groups.items()}
+        order = np.argsort(self.index.labels, kind="stable")
+        bounds = np.searchsorted(self.index.labels[order], np.arange(len(self.index.names) + 1))
+        groups: dict[str, list[NDArray[np.int64]]] = {}
+        for label, (task, source) in enumerate(self.index.names):
+            for name in (task, f"{task}/{source}"):
+                groups.setdefault(name, []).append(order[bounds[label] : bounds[label + 1]])
+        return {name: np.sort(np.concatenate(numbers)) for name, numbers in groups.items()}
 
 
-def _mapped(path: Path, kind: type[Any]) -> NDArray[Any]:
-    """A file as an array; an empty one cannot be mapped."""
-    return np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)
+def _array(path: Path) -> NDArray[Any]:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
