@@ -18,7 +18,7 @@ import soundfile
 from mio.data.faults import Reading, check_media
 from mio.data.formats import FORMATS, format_named
 from mio.data.readers import MAX_LINE, reader_of
-from mio.media import encode_image
+from mio.media import Limits, encode_image
 from mio.processor import open_media
 from mio.types import DataError, Document, Image, MediaBytes, MediaFile, MioError, MissingError, Text, Turns
 
@@ -163,17 +163,26 @@ def test_a_member_that_leads_out_of_the_archive_is_refused_and_nothing_is_writte
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["data", "x.tar"]
 
 
-def test_a_member_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
-    path = tar_of(tmp_path / "x.tar", {"bad.png": b"0" * 512, **GOOD})
-    with tarfile.open(path) as tar:
-        info = tar.getmember("bad.png")
-    info.size = 2**40
-    data = bytearray(path.read_bytes())
-    data[:512] = info.tobuf(tarfile.GNU_FORMAT)[:512]
-    path.write_bytes(data)
-    reading = Reading(path)
-    assert list(reading.samples()) == []  # all that follows lies in the claimed terabyte
-    assert "at most" in reading.faults[0].what
+def test_a_member_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    good = tar_of(tmp_path / "good.tar", GOOD).read_bytes()
+    info = tarfile.TarInfo("bad.png")
+    info.size = Limits().bytes + 512
+    with (tmp_path / "x.tar").open("wb") as file:  # with a hole in it, so that it takes no room
+        file.write(info.tobuf())
+        file.seek(info.size, io.SEEK_CUR)
+        file.write(good)
+    reading = Reading(tmp_path / "x.tar", None, check_media)
+    assert [s.id for s in reading.samples()] == ["x/good"]
+    assert [f.line for f in reading.faults] == [1] and "at most" in reading.faults[0].what
+
+
+def test_a_member_that_claims_more_than_the_archive_has_ends_it(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("bad.png")
+    info.size = 2**32
+    (tmp_path / "x.tar").write_bytes(info.tobuf() + tar_of(tmp_path / "good.tar", GOOD).read_bytes())
+    reading = Reading(tmp_path / "x.tar")
+    assert list(reading.samples()) == []
+    assert "damaged" in reading.faults[0].what
 
 
 @pytest.mark.parametrize("cut", [700, 1400, -9000])

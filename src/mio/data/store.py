@@ -1,12 +1,12 @@
-"""Pre-tokenized samples on disk: flat integer arrays and an index, memory-mapped, tied to what made them."""
+"""Pre-tokenized samples on disk: flat integer arrays and an index, tied to what made them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import mmap
+import os
 import shutil
-import sys
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mio.checkpoint import commit, read_json, require, write_json
 from mio.sequence import TokenSequence
+from mio.types import DataError
 
 Label = tuple[str, str]  # task, source
 
@@ -119,28 +120,33 @@ class Index:
 
 
 class Column:
-    """A file of integers, mapped. Pages that were read are let go again now and then: the system keeps them cached,
-    but a pass over a large store takes no memory of this process."""
-
-    RELEASE = 1 << 24  # bytes read in between
+    """A file of numbers that is read where it is asked. Not mapped: pages of a map count as this process's memory, and
+    a random pass over a large store maps all of it."""
 
     def __init__(self, path: Path, kind: type[Any]) -> None:
-        with path.open("rb") as file:
-            size = path.stat().st_size  # an empty file cannot be mapped
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
-        self._all = np.frombuffer(self._map, kind) if self._map else np.empty(0, kind)
-        self._read = 0
+        self._file, self._kind = os.open(path, os.O_RDONLY), np.dtype(kind)
+        weakref.finalize(self, os.close, self._file)
+        self._length = os.fstat(self._file).st_size // self._kind.itemsize
 
     def __len__(self) -> int:
-        return len(self._all)
+        return self._length
 
-    def __getitem__(self, where: slice | NDArray[np.int64]) -> NDArray[Any]:
-        out = self._all[where].copy() if isinstance(where, slice) else self._all[where]
-        self._read += out.nbytes
-        if self._map is not None and self._read > self.RELEASE and sys.platform != "win32":
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._read = 0
-        return out
+    def __getitem__(self, span: slice) -> NDArray[Any]:
+        start, stop, _ = span.indices(self._length)
+        return self.gather(np.array([start]), np.array([max(start, stop)]))
+
+    def gather(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[Any]:
+        """Stretches laid end to end.
+
+        Raises:
+            DataError: the file ends before one does.
+        """
+        size = self._kind.itemsize
+        places = zip((size * starts).tolist(), (size * (stops - starts)).tolist(), strict=True)
+        data = bytearray().join([os.pread(self._file, length, start) for start, length in places])
+        if len(data) != size * int((stops - starts).sum()):
+            raise DataError("The store is cut short.", fix="Make it again, or copy it again.")
+        return np.frombuffer(data, self._kind)
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ class Store:
 
     @staticmethod
     def open(folder: Path, fingerprint: str) -> Store:
-        """Memory-map a store.
+        """Open a store; nothing but its index comes into memory.
 
         Raises:
             DataError: it was written with another fingerprint. MissingError: there is none.
@@ -179,15 +185,12 @@ class Store:
         return len(self.offsets) - 1
 
     def __getitem__(self, number: int) -> TokenSequence:
-        span = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
-        return TokenSequence(self.ids[span].astype(np.int64), self.loss[span].astype(bool))
+        return self.spans(self.offsets[number : number + 1], self.offsets[number + 1 : number + 2])
 
     def spans(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> TokenSequence:
         """Stretches of the store's tokens, laid end to end."""
-        lengths = stops - starts
-        where = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
-        where += np.arange(len(where))
-        return TokenSequence(self.ids[where].astype(np.int64), self.loss[where].view(np.bool_))
+        loss = self.loss.gather(starts, stops).view(np.bool_)
+        return TokenSequence(self.ids.gather(starts, stops).astype(np.int64), loss)
 
     def about(self, number: int) -> dict[str, Any]:
         """Id, task, source, licence and hash of a sample."""
