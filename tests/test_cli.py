@@ -115,7 +115,9 @@ def test_the_package_gives_what_the_pipeline_has() -> None:
 COMMANDS = ["doctor", "tokenize", "detokenize", "data prepare", "data show", "train", "chat", "generate", "demo"]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "inspect", "recipes ls", "recipes cat"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "inspect", "recipes ls", "recipes cat", "train-tokenizer", "eval tokenizer"]
+)
 def test_every_help_ends_with_an_example(command: str, mio_: Mio) -> None:
     done = mio_(*command.split(), "--help")
     assert done.code == 0

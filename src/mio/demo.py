@@ -23,10 +23,10 @@ import torch
 from tqdm import tqdm
 
 from mio.checkpoint import read_json
-from mio.data.embed import FORMS, Form
 from mio.data.prepare import SceneMaker, split
 from mio.data.sources import Item, read_corpus
 from mio.data.tasks import INSTRUCT, Shelf
+from mio.evals.forms import FORMS, Form
 from mio.evals.metrics import normal
 from mio.pipeline import Job, Model, Reply, load, write_media
 from mio.processor import open_media
@@ -209,7 +209,7 @@ def _pages(pieces: Sequence[Piece], alt: str) -> str:
     pages: list[str] = [""]
     for piece in pieces:
         if piece.form:
-            pages.append(piece.form.element(piece.data, alt))
+            pages.append(piece.form.shown(piece.data, alt))
         elif piece.text.strip():
             pages[-1] += f"<p>{escape(piece.text.strip())}</p>"
     return "".join(f'<div class="page">{page}</div>' for page in pages if page)

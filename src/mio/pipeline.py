@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -14,10 +14,11 @@ import torch
 
 from mio.checkpoint import MANIFEST, commit, compact, load_state, load_tensors, read_json, require, save_module
 from mio.config import from_dict, suggest, to_dict
-from mio.decoding.engine import Request, generate
+from mio.decoding.engine import generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
 from mio.decoding.pattern import One, Pattern, Repeat, any_order, names, read
 from mio.decoding.profiles import setting
+from mio.decoding.request import Request
 from mio.decoding.sampling import GREEDY, Sampling
 from mio.media import read_audio, read_image, read_video, sniff, write_audio, write_image, write_video
 from mio.models.backbone import Backbone, BackboneConfig
@@ -47,6 +48,7 @@ from mio.types import (
     Part,
     Role,
     Text,
+    Tokenizer,
     Turns,
     Video,
 )
@@ -136,18 +138,26 @@ class Reply:
         return [write_media(part, folder / f"{stem}-{number}") for number, part in found]
 
 
-SUFFIX: Mapping[type, str] = {Image: ".png", Audio: ".wav", Video: ".mp4"}
+@dataclass(frozen=True)
+class Writer:
+    """A kind of media's default format."""
+
+    suffix: str
+    write: Callable[[Any, Path], None]
+
+
+WRITERS: dict[type, Writer] = {
+    Image: Writer(".png", write_image),
+    Audio: Writer(".wav", write_audio),
+    Video: Writer(".mp4", write_video),
+}
 
 
 def write_media(media: Media, stem: Path) -> Path:
-    """Write a medium in its kind's default format: PNG, WAV or MP4."""
-    path = stem.with_name(stem.name + SUFFIX[type(media)])
-    if isinstance(media, Image):
-        write_image(media, path)
-    elif isinstance(media, Audio):
-        write_audio(media, path)
-    else:
-        write_video(media, path)
+    """Write a medium in its kind's default format: PNG, WAV, MP4, or what `WRITERS` says."""
+    writer = WRITERS[type(media)]
+    path = stem.with_name(stem.name + writer.suffix)
+    writer.write(media, path)
     return path
 
 
@@ -234,7 +244,7 @@ class Model:
     ) -> Iterator[Text | Media]:
         """As `chat`, part by part: text as it grows, media as soon as they are whole. Beams end before they come."""
         job = Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile)
-        request = self._request(job)
+        request = self.request(job)
         held: list[int] = []
         for _, id in generate(self.backbone, [request]):
             held.append(id)
@@ -253,12 +263,17 @@ class Model:
 
     def run(self, jobs: Sequence[Job]) -> list[Reply]:
         """Answer many jobs as one batch."""
-        requests = [self._request(job) for job in jobs]
+        requests = [self.request(job) for job in jobs]
         for _ in generate(self.backbone, requests):
             pass
         return [self._reply(request.out, job) for request, job in zip(requests, jobs, strict=True)]
 
-    def _request(self, job: Job) -> Request:
+    def request(self, job: Job) -> Request:
+        """A job as the engine takes it, its media encoded.
+
+        Raises:
+            MioError, DataError: as `chat`.
+        """
         turns = isinstance(job.content, Turns)
         prompt = self.processor.sequence(job.content, mode=job.mode, open_turn=turns).ids
         specials = self.processor.vocab.specials
@@ -315,11 +330,11 @@ class Model:
     def _reply(self, ids: Sequence[int], job: Job) -> Reply:
         rows = [r.name for r in self.config.rows if r.spans_of and r.name in self.kinds(job.out)]
         parsed = self.processor.parse(np.array(ids, np.int64), gather=rows[0] if rows else "")
-        decoded = [self._decoded(part) for part in parsed.parts]
+        decoded = [self.decoded(part) for part in parsed.parts]
         faults = (*parsed.faults, *(d for d in decoded if isinstance(d, str)))
         return Reply(tuple(d for d in decoded if not isinstance(d, str)), tuple(ids), faults)
 
-    def _decoded(self, part: Text | Encoded) -> Text | Media | str:
+    def decoded(self, part: Text | Encoded) -> Text | Media | str:
         """A part as a user sees it, or in words why it cannot be had; the rest of the answer is none the worse."""
         if isinstance(part, Text):
             return part
@@ -359,10 +374,22 @@ def load_processor(folder: Path, rows: tuple[Modality, ...], systems: Mapping[st
     text = TextTokenizer.load(folder / "text" / "tokenizer.json")
     tokens = [f"text{i}" for i in range(text.size)]
     vocab = Vocabulary.build(tokens, rows)
+    return Processor(vocab, text, load_tokenizers(folder, rows, frames), ChatTemplate(dict(systems)))
+
+
+def load_tokenizers(folder: Path, rows: Sequence[Modality], frames: int) -> dict[str, Tokenizer]:
+    """The media tokenizers of these rows; a row of spans after the one whose spans they are.
+
+    Raises:
+        MissingError: nobody said how a row's tokenizer is built.
+    """
     tokenizers: dict[str, Any] = {}
     for row in rows:
+        if row.name not in BUILDERS:
+            fix = "Import the file that adds this modality first, or update mio."
+            raise MissingError(f"There is no tokenizer for {row.name!r}.", at=str(folder), fix=fix)
         tokenizers[row.name] = BUILDERS[row.name](folder, row, tokenizers, frames)
-    return Processor(vocab, text, tokenizers, ChatTemplate(dict(systems)))
+    return tokenizers
 
 
 def _image(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) -> SeedTokenizer:
@@ -389,7 +416,8 @@ def _video(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) 
     return VideoTokenizer(others[row.spans_of], row, frames)
 
 
-BUILDERS = {"image": _image, "speech": _speech, "video": _video}
+Builder = Callable[[Path, Modality, Mapping[str, Any], int], Tokenizer]  # of a folder and a row
+BUILDERS: dict[str, Builder] = {"image": _image, "speech": _speech, "video": _video}
 
 
 def load(source: Path | str | None = None, *, dtype: torch.dtype | None = None, bits: Bits | None = None) -> Model:

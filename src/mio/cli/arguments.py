@@ -27,6 +27,7 @@ class Arguments(argparse.Namespace):
     lines: Path | None  # where to put lines
     folder: Path
     recipe: str
+    kind: str  # of tokenizer
     stage: str  # of a recipe; "": none
     data: Path | None
     run: Path | None
@@ -49,4 +50,20 @@ class Arguments(argparse.Namespace):
     load: bool
     format: str  # of data, by name
     max_bad_fraction: float
+    host: str
+    port: int
+    names: list[str]  # of the server, in Host headers
+    key_file: Path | None
+    fetch: list[str]  # hosts
+    lanes: int
+    queue: int
+    marks: bool
+    task: str  # of an evaluation, by name
     tasks: list[str]
+    first: Path  # a run
+    second: Path
+    limit: int  # 0: all items
+    batch: int
+    samples: bool
+    threshold: float | None
+    witnesses: Path | None

@@ -1,4 +1,4 @@
-"""Recipes and runs: `mio train`, `mio data prepare`, `mio recipes` and `mio demo`."""
+"""Recipes and runs: `mio train`, `train-tokenizer`, `data prepare`, `recipes` and `demo`."""
 
 from __future__ import annotations
 
@@ -88,15 +88,20 @@ def prepare(args: Arguments, console: Console) -> int:
     return _run(args, console, with_needs("prepare"))
 
 
+def train_tokenizer(args: Arguments, console: Console) -> int:
+    """The stages that lead to one tokenizer; a later `mio train` with the same RUN takes it as it is."""
+    return _run(args, console, with_needs(args.kind))
+
+
 def _run(args: Arguments, console: Console, only: tuple[str, ...]) -> int:
     recipe = override(find_recipe(args.recipe), args.changes)
     out = args.run or Path("runs") / recipe.name
-    corpus = _corpus(args.data)
+    data = corpus(args.data)
     fast_matmul()
-    console.note(f"{recipe.name}: {corpus} -> {out}")
+    console.note(f"{recipe.name}: {data} -> {out}")
     begun = time.perf_counter()
     try:
-        run(recipe, corpus, out, only, max(1, args.workers))
+        run(recipe, data, out, only, max(1, args.workers))
     except Interrupted as stop:
         raise Interruption(str(stop), at=str(out), fix="Run the same command again.") from stop
     done = stages_done(out)
@@ -105,7 +110,12 @@ def _run(args: Arguments, console: Console, only: tuple[str, ...]) -> int:
     return 0
 
 
-def _corpus(given: Path | None) -> Path:
+def corpus(given: Path | None) -> Path:
+    """A corpus folder, or the sample that ships.
+
+    Raises:
+        MissingError: it is not there.
+    """
     folder = given or Path(str(files("mio"))) / "assets" / "sample"
     if not folder.is_dir():
         what = "There is no such folder." if given else "This installation has no sample corpus."

@@ -19,10 +19,10 @@ from mio.cli.inputs import open_model
 from mio.cli.runs import find_recipe
 from mio.config import from_dict, suggest
 from mio.data.packing import turns
-from mio.data.page import Look, Shown
 from mio.data.plan import Mix, Plan, Slot, write_plan
 from mio.data.stats import Tally, realised, table, tally
 from mio.data.store import Store
+from mio.evals.packs import Look, Shown
 from mio.processor import Processor
 from mio.recipe import Recipe, Run
 from mio.recipe.language import kinds_of, processor

@@ -118,7 +118,7 @@ def draw_pictures(shelf: Shelf) -> Iterator[Sample]:
 
 
 def _rounds(shelf: Shelf, key: str, rounds: int = 4, together: int = 6) -> Iterator[tuple[int, list[Item]]]:
-    """Pictures of a source in groups by chance, each picture once a round; a conversation about several costs a third
+    """Pictures of a source in groups by chance, each picture once a round; a conversation about several costs a sixth
     less than one about each, and always other company keeps a picture from being known by its neighbours."""
     for source in NAMED_PICTURES:
         items = list(shelf.of_source(source))

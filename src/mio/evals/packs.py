@@ -12,7 +12,7 @@ from string import Template
 import numpy as np
 from numpy.typing import NDArray
 
-from mio.data.embed import element
+from mio.evals.forms import FORMS
 from mio.processor import Processor
 from mio.sequence import TokenSequence
 from mio.types import Encoded, Ids, MioError, Text
@@ -101,7 +101,8 @@ class Look:
             media = self.speaker.media(part.modality, part.codes)
         except MioError as error:
             return f'<span class="fault">{part.modality}: {escape(str(error))}</span>'
-        return element(media, f"of {part.codes.size} codes")
+        form = FORMS[type(media)]
+        return form.shown(form.encode(media), f"of {part.codes.size} codes")
 
 
 def runs(sequence: TokenSequence, of: NDArray[np.int64]) -> list[Run]:

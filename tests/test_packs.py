@@ -1,4 +1,4 @@
-"""data/page.py: every token is drawn once, every medium is there to see or hear, and no text becomes markup."""
+"""evals/packs.py: every token is drawn once, every medium is there to see or hear, and no text becomes markup."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from mio.cli import main
-from mio.data.page import Look, Shown, runs
 from mio.data.store import Record, write_store
+from mio.evals.packs import Look, Shown, runs
 from mio.media import read
 from mio.pipeline import load_processor
 from mio.processor import Processor

@@ -1,41 +1,35 @@
-"""Media -> HTML elements that hold all their bytes, so that a page needs no other file."""
+"""How media of each type are stored beside a page, and shown in it."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from mio.media import encode_audio, encode_image, encode_video
-from mio.types import Audio, Image, Media, Video
+from mio.types import Audio, Image, Video
 
 
 @dataclass(frozen=True)
 class Form:
-    """How media of one type are stored, and shown in a page."""
-
     kind: str
     suffix: str
     mime: str
     encode: Callable[[Any], bytes]
     html: str
 
-    def element(self, data: bytes, alt: str) -> str:
+    def shown(self, data: bytes, alt: str) -> str:
+        """The bytes of a file as an element that needs nothing else."""
         uri = f"data:{self.mime};base64,{base64.b64encode(data).decode()}"
         return self.html.format(uri, escape(f"{self.kind} {alt}"))
 
 
 SOUND = '<audio controls controlslist="nodownload noplaybackrate" src="{}" aria-label="{}"></audio>'
 CLIP = '<video controls autoplay loop muted playsinline src="{}" aria-label="{}"></video>'
-FORMS: Mapping[type, Form] = {
+FORMS: dict[type, Form] = {
     Image: Form("picture", ".png", "image/png", encode_image, '<img src="{}" alt="{}">'),
     Audio: Form("sound", ".wav", "audio/wav", encode_audio, SOUND),
     Video: Form("clip", ".mp4", "video/mp4", encode_video, CLIP),
 }
-
-
-def element(media: Media, alt: str) -> str:
-    form = FORMS[type(media)]
-    return form.element(form.encode(media), alt)
