@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def write_plan(folder: Path, store: Store, mix: Mix, kinds: NDArray[np.int64], p
     long = _Long.of(store, mix, kinds)
 
     def write(staging: Path) -> None:
-        offsets = [0]
+        offsets = array("q", [0])
         with (staging / "numbers.bin").open("wb") as file:
             for pack in islice(_packs(store, mix, long), packs):
                 file.write(np.array([draw.number for draw in pack], np.uint32).tobytes())
