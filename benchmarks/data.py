@@ -33,11 +33,10 @@ def fabricate(folder: Path, samples: int, mean: int) -> None:
     lengths = rng.integers(mean // 2, mean + mean // 2 + 1, samples)
 
     def write(staging: Path) -> None:
-        with (staging / "ids.bin").open("wb") as ids, (staging / "loss.bin").open("wb") as loss:
+        with (staging / "ids.bin").open("wb") as ids:
             for some in np.array_split(lengths, max(1, samples // 100_000)):
                 total = int(some.sum())
-                ids.write(rng.integers(0, VOCABULARY, total, dtype=np.uint32).tobytes())
-                loss.write(np.ones(total, np.uint8).tobytes())
+                ids.write((rng.integers(0, VOCABULARY, total, dtype=np.uint32) | 1 << 31).tobytes())
         np.save(staging / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]))
         np.save(staging / "labels.npy", np.zeros(samples, np.int32))
         np.save(staging / "lines.npy", np.zeros(samples + 1, np.int64))
@@ -86,7 +85,7 @@ def measure(what: str, reads: Iterator[int]) -> Pass:
 def passes(loader: Loader) -> Iterator[Pass]:
     store, plan = loader.store, loader.plan
     for start in range(0, len(store.ids), 2**16):  # into the page cache
-        _ = store.ids[start : start + 2**16], store.loss[start : start + 2**16]
+        _ = store.ids[start : start + 2**16]
     yield measure("packs of the store", (len(store.spans(*plan.spans(plan[n], store))) for n in range(len(plan))))
     yield measure("batches of tensors", (len(loader.batch(n).ids) for n in range(len(plan))))
     yield measure("sample after sample", (len(store[n]) for n in range(len(store))))

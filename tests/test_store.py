@@ -53,7 +53,7 @@ def test_a_store_holds_the_records_written(tmp_path: Path) -> None:
 
 
 def test_ids_as_large_as_any_vocabulary_are_kept(tmp_path: Path) -> None:
-    ids = np.array([0, 76293, 2**32 - 1])
+    ids = np.array([0, 76293, 2**31 - 1])
     write_store(tmp_path / "store", [Record(TokenSequence(ids, ids > 0), "x", "t")], MADE)
     sequence = Store.open(tmp_path / "store", MADE)[0]
     assert_array_equal(sequence.ids, ids)
@@ -126,12 +126,17 @@ def test_columns_are_sliced_as_arrays_are(tmp_path: Path) -> None:
         assert_array_equal(column[span], np.arange(10)[span])
 
 
-def test_a_store_without_an_index_is_read_as_well(tmp_path: Path) -> None:
+def test_an_older_store_is_read_as_well(tmp_path: Path) -> None:
+    """Without an index, and with its loss masks in a file of their own."""
     write_store(tmp_path / "store", [record(n, 5, ("name", "draw")[n % 2]) for n in range(4)], MADE)
     new = Store.open(tmp_path / "store", MADE)
     (tmp_path / "store" / "config.json").write_text(json.dumps({"fingerprint": MADE, "samples": 4}))
     (tmp_path / "store" / "labels.npy").unlink()
     (tmp_path / "store" / "lines.npy").unlink()
+    np.concatenate([new[n].ids for n in range(4)]).astype(np.uint32).tofile(tmp_path / "store" / "ids.bin")
+    np.concatenate([new[n].loss for n in range(4)]).tofile(tmp_path / "store" / "loss.bin")
+    kept = [(new[n].ids.tolist(), new[n].loss.tolist()) for n in range(4)]
     old = Store.open(tmp_path / "store", MADE)
+    assert [(old[n].ids.tolist(), old[n].loss.tolist()) for n in range(4)] == kept
     assert [old.about(n) for n in range(4)] == [new.about(n) for n in range(4)]
     assert {k: v.tolist() for k, v in old.tasks().items()} == {k: v.tolist() for k, v in new.tasks().items()}

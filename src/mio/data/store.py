@@ -22,6 +22,8 @@ from mio.sequence import TokenSequence
 from mio.types import DataError
 
 Label = tuple[str, str]  # task, source
+Spans = list[tuple[int, int]]  # where stretches begin and end
+TRAINED = 31  # the bit of a stored id that says whether it is trained
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,11 @@ def write_store(
         lengths: list[int] = []
         with (
             (staging / "ids.bin").open("wb") as ids,
-            (staging / "loss.bin").open("wb") as loss,
             (staging / "samples.jsonl").open("w", encoding="utf-8") as samples,
         ):
             for record in records:
-                ids.write(record.sequence.ids.astype(np.uint32).tobytes())
-                loss.write(record.sequence.loss.astype(np.uint8).tobytes())
+                trained = record.sequence.loss.astype(np.uint32) << TRAINED
+                ids.write((record.sequence.ids.astype(np.uint32) | trained).tobytes())
                 lengths.append(len(record.sequence))
                 samples.write(json.dumps(record.about(), ensure_ascii=False) + "\n")
         for name, value in beside.items():
@@ -70,12 +71,12 @@ def join_stores(folder: Path, parts: Sequence[Path], fingerprint: str) -> None:
     """One store of all samples of several, in their order."""
 
     def write(staging: Path) -> None:
-        for name in ("ids.bin", "loss.bin", "samples.jsonl"):
+        for name in ("ids.bin", "samples.jsonl"):
             with (staging / name).open("wb") as whole:
                 for part in parts:
                     with (part / name).open("rb") as piece:
                         shutil.copyfileobj(piece, whole)
-        lengths = [np.diff(_array(part / "offsets.npy")) for part in parts]
+        lengths = [np.diff(mapped(part / "offsets.npy")) for part in parts]
         _finish(staging, np.concatenate([np.zeros(0, np.int64), *lengths]), fingerprint)
 
     commit(folder, write)
@@ -116,7 +117,7 @@ class Index:
         if "labels" not in config:  # written before there was an index
             return Index.of(folder / "samples.jsonl")
         names = tuple((str(task), str(source)) for task, source in config["labels"])
-        return Index(_array(folder / "labels.npy"), _array(folder / "lines.npy"), names)
+        return Index(mapped(folder / "labels.npy"), mapped(folder / "lines.npy"), names)
 
 
 class Column:
@@ -133,30 +134,29 @@ class Column:
 
     def __getitem__(self, span: slice) -> NDArray[Any]:
         start, stop, _ = span.indices(self._length)
-        return self.gather(np.array([start]), np.array([max(start, stop)]))
+        return self.gather([(start, max(start, stop))])
 
-    def gather(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[Any]:
+    def gather(self, spans: Spans) -> NDArray[Any]:
         """Stretches laid end to end.
 
         Raises:
             DataError: the file ends before one does.
         """
         size = self._kind.itemsize
-        places = zip((size * starts).tolist(), (size * (stops - starts)).tolist(), strict=True)
-        data = bytearray().join([os.pread(self._file, length, start) for start, length in places])
-        if len(data) != size * int((stops - starts).sum()):
+        data = bytearray().join([os.pread(self._file, size * (stop - start), size * start) for start, stop in spans])
+        if len(data) != size * sum([stop - start for start, stop in spans]):
             raise DataError("The store is cut short.", fix="Make it again, or copy it again.")
         return np.frombuffer(data, self._kind)
 
 
 @dataclass(frozen=True)
 class Store:
-    """ids (tokens,) uint32, loss (tokens,) uint8, offsets (samples + 1,), and what is known of every sample.
-
-    `digest`: 16 hex digits over all that the store holds."""
+    """ids (tokens,) uint32 with the loss mask as their highest bit, offsets (samples + 1,), and what is known of every
+    sample. `loss` (tokens,) uint8: where a mask has a file of its own, as in older stores. `digest`: 16 hex digits over
+    all that the store holds."""
 
     ids: Column
-    loss: Column
+    loss: Column | None
     offsets: NDArray[np.int64]
     index: Index
     lines: Column
@@ -174,8 +174,8 @@ class Store:
         manifest = json.dumps(read_json(folder / "manifest.json"), sort_keys=True)
         return Store(
             Column(folder / "ids.bin", np.uint32),
-            Column(folder / "loss.bin", np.uint8),
-            _array(folder / "offsets.npy"),
+            Column(folder / "loss.bin", np.uint8) if (folder / "loss.bin").is_file() else None,
+            mapped(folder / "offsets.npy"),
             Index.open(folder, config),
             Column(folder / "samples.jsonl", np.uint8),
             hashlib.sha256(manifest.encode()).hexdigest()[:16],
@@ -185,12 +185,16 @@ class Store:
         return len(self.offsets) - 1
 
     def __getitem__(self, number: int) -> TokenSequence:
-        return self.spans(self.offsets[number : number + 1], self.offsets[number + 1 : number + 2])
+        return self._tokens([(int(self.offsets[number]), int(self.offsets[number + 1]))])
 
     def spans(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> TokenSequence:
         """Stretches of the store's tokens, laid end to end."""
-        loss = self.loss.gather(starts, stops).view(np.bool_)
-        return TokenSequence(self.ids.gather(starts, stops).astype(np.int64), loss)
+        return self._tokens(list(zip(starts.tolist(), stops.tolist(), strict=True)))
+
+    def _tokens(self, spans: Spans) -> TokenSequence:
+        ids = self.ids.gather(spans)
+        loss = self.loss.gather(spans) if self.loss else ids >> TRAINED
+        return TokenSequence((ids & (1 << TRAINED) - 1).astype(np.int64), loss.astype(np.bool_))
 
     def about(self, number: int) -> dict[str, Any]:
         """Id, task, source, licence and hash of a sample."""
@@ -212,5 +216,6 @@ class Store:
         return {name: np.sort(np.concatenate(numbers)) for name, numbers in groups.items()}
 
 
-def _array(path: Path) -> NDArray[Any]:
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+def mapped(path: Path) -> NDArray[Any]:
+    """An array that stays on disk; as a plain one, since numpy's own class for it is slow in small steps."""
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
