@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from mio.decoding.beam import Search, search
-from mio.decoding.engine import Request, generate
+from mio.decoding.beam import Search
+from mio.decoding.engine import generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
 from mio.decoding.pattern import any_order
+from mio.decoding.request import Request
 from mio.decoding.sampling import GREEDY, BeamSearch, Sampling, penalised
 from mio.layers import Segments
 from mio.models.backbone import Backbone, BackboneConfig
@@ -69,7 +70,10 @@ def words(tokens: int) -> Grammar:
 
 
 def ours(model: Backbone, prompt: list[int], tokens: int, setting: BeamSearch) -> list[int]:
-    return search(model, Search(prompt, words(tokens), {"text": setting}, setting.beams))
+    request = Request(prompt, words(tokens), {"text": setting})
+    for _ in generate(model, [request]):
+        pass
+    return request.out
 
 
 def theirs(model: Any, prompt: list[int], tokens: int, setting: BeamSearch) -> list[int]:

@@ -14,10 +14,11 @@ import torch
 
 from mio.checkpoint import MANIFEST, commit, compact, load_state, load_tensors, read_json, require, save_module
 from mio.config import from_dict, suggest, to_dict
-from mio.decoding.engine import Request, generate
+from mio.decoding.engine import generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
 from mio.decoding.pattern import One, Pattern, Repeat, any_order, names, read
 from mio.decoding.profiles import setting
+from mio.decoding.request import Request
 from mio.decoding.sampling import GREEDY, Sampling
 from mio.media import read_audio, read_image, read_video, sniff, write_audio, write_image, write_video
 from mio.models.backbone import Backbone, BackboneConfig
@@ -234,7 +235,7 @@ class Model:
     ) -> Iterator[Text | Media]:
         """As `chat`, part by part: text as it grows, media as soon as they are whole. Beams end before they come."""
         job = Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile)
-        request = self._request(job)
+        request = self.request(job)
         held: list[int] = []
         for _, id in generate(self.backbone, [request]):
             held.append(id)
@@ -253,12 +254,17 @@ class Model:
 
     def run(self, jobs: Sequence[Job]) -> list[Reply]:
         """Answer many jobs as one batch."""
-        requests = [self._request(job) for job in jobs]
+        requests = [self.request(job) for job in jobs]
         for _ in generate(self.backbone, requests):
             pass
         return [self._reply(request.out, job) for request, job in zip(requests, jobs, strict=True)]
 
-    def _request(self, job: Job) -> Request:
+    def request(self, job: Job) -> Request:
+        """A job as the engine takes it, its media encoded.
+
+        Raises:
+            MioError, DataError: as `chat`.
+        """
         turns = isinstance(job.content, Turns)
         prompt = self.processor.sequence(job.content, mode=job.mode, open_turn=turns).ids
         specials = self.processor.vocab.specials
@@ -315,11 +321,11 @@ class Model:
     def _reply(self, ids: Sequence[int], job: Job) -> Reply:
         rows = [r.name for r in self.config.rows if r.spans_of and r.name in self.kinds(job.out)]
         parsed = self.processor.parse(np.array(ids, np.int64), gather=rows[0] if rows else "")
-        decoded = [self._decoded(part) for part in parsed.parts]
+        decoded = [self.decoded(part) for part in parsed.parts]
         faults = (*parsed.faults, *(d for d in decoded if isinstance(d, str)))
         return Reply(tuple(d for d in decoded if not isinstance(d, str)), tuple(ids), faults)
 
-    def _decoded(self, part: Text | Encoded) -> Text | Media | str:
+    def decoded(self, part: Text | Encoded) -> Text | Media | str:
         """A part as a user sees it, or in words why it cannot be had; the rest of the answer is none the worse."""
         if isinstance(part, Text):
             return part

@@ -48,3 +48,11 @@ class Arguments(argparse.Namespace):
     load: bool
     format: str  # of data, by name
     max_bad_fraction: float
+    host: str
+    port: int
+    names: list[str]  # of the server, in Host headers
+    key_file: Path | None
+    fetch: list[str]  # hosts
+    lanes: int
+    queue: int
+    marks: bool

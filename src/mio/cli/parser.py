@@ -37,7 +37,20 @@ def parse(words: Sequence[str]) -> Arguments:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     _common(top)
     group = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for add in (_doctor, _tokenize, _detokenize, _data, _train, _chat, _generate, _demo, _inspect, _export, _recipes):
+    for add in (
+        _doctor,
+        _tokenize,
+        _detokenize,
+        _data,
+        _train,
+        _chat,
+        _generate,
+        _serve,
+        _demo,
+        _inspect,
+        _export,
+        _recipes,
+    ):
         add(group)
     return top.parse_args(words, namespace=Arguments())
 
@@ -282,6 +295,43 @@ def _generate(group: _Group) -> None:
     _profile_option(parser)
     _model_option(parser)
     _weights_options(parser)
+
+
+def _serve(group: _Group) -> None:
+    def run(args: Arguments, console: Console) -> int:
+        from mio.cli import serve
+
+        return serve.serve(args, console)
+
+    about = "Serve a model: OpenAI's API, and a page to talk to it. Keys come from MIO_API_KEY or --key-file."
+    examples = ["mio serve", "mio serve --model runs/tiny/model --port 9000 --lanes 8"]
+    examples += ["MIO_API_KEY=... mio serve --host 0.0.0.0 --name mio.example.org"]
+    parser = _add(group, "serve", run, about, examples)
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=_port, default=8000, metavar="N", help="0 takes any free one (default: 8000)")
+    names = "a name that clients reach it by; may be repeated (default: this machine's own, or any beyond it)"
+    parser.add_argument("--name", action="append", dest="names", default=[], metavar="HOST", help=names)
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="API keys, one a line")
+    fetch = "let requests name media there by https URL; may be repeated (default: data: URLs only)"
+    parser.add_argument("--allow-media-domain", action="append", dest="fetch", default=[], metavar="HOST", help=fetch)
+    parser.add_argument("--lanes", type=_count, default=4, metavar="N", help="answers side by side (default: 4)")
+    parser.add_argument("--queue", type=_count, default=64, metavar="N", help="requests that may wait (default: 64)")
+    marks = "off: leave generated files without the mark that a model made them (default: on)"
+    parser.add_argument("--provenance", type=_switch, dest="marks", default=True, metavar="on|off", help=marks)
+    _model_option(parser)
+    _weights_options(parser)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
+    return text == "on"
 
 
 def _demo(group: _Group) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mio.decoding.grammar import Grammar
 from mio.decoding.sampling import BeamSearch, Sampling, allowed_scores, penalised
-from mio.models.backbone import Backbone, Cache
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,24 @@ class Search:
         self.beams = [Beam((), 0.0, self.grammar.copy())]
 
     def advance(self, logits: Tensor) -> list[int]:
-        """Logits (beams, V) after each beam -> the number of the beam that each new beam goes on from."""
+        """Logits (beams, V) after each beam -> the number of the one each new beam goes on from; none at the end."""
         ranked = sorted(self._candidates(logits), key=lambda c: -c.score)[: 2 * self.width]
         self._keep([c for c in ranked[: self.width] if self._ends(c)])
         going = [c for c in ranked if not self._ends(c)][: self.width]
         self.beams = [self._longer(c) for c in going]
         if not self._hopeful():
             self.beams = []
-        return [c.parent for c in going]
+        return [c.parent for c in going] if self.beams else []
+
+    @property
+    def next(self) -> list[int]:
+        """The newest id of each beam."""
+        return [beam.ids[-1] for beam in self.beams]
+
+    @property
+    def best(self) -> tuple[int, ...]:
+        """The ids of the best answer, once no beam is left."""
+        return self.answers[0][1]
 
     def _candidates(self, logits: Tensor) -> list[Candidate]:
         return [c for number, row in enumerate(logits.float().log_softmax(-1)) for c in self._after(number, row)]
@@ -100,31 +109,3 @@ class Search:
         """Whether the best beam, were it to end now, would be among the answers kept."""
         full = len(self.answers) == self.width
         return bool(self.beams) and not (full and self._rank(self.beams[0]) <= self.answers[-1][0])
-
-
-@torch.inference_mode()
-def search(model: Backbone, found: Search) -> list[int]:
-    """Run a search to its end: the ids of the best answer.
-
-    Raises:
-        DataError: no id that may follow has a finite score.
-    """
-    start = len(found.prompt)
-    cache = Cache(model.config, 1, start + found.grammar.limits.tokens, model.model.embed_tokens.weight)
-    hidden = model.extend(torch.tensor([[*found.prompt]]), torch.arange(start)[None], cache)
-    whole = cache.tensor.repeat(1, 1, found.width, 1, 1, 1)
-    parents = found.advance(model.logits(hidden[:, -1]))
-    while found.beams:
-        length = start + len(found.beams[0].ids) - 1  # keys held: all but the newest id's
-        cache.tensor = _reordered(whole, parents, start, length)
-        new = torch.tensor([[beam.ids[-1]] for beam in found.beams])
-        hidden = model.extend(new, torch.full((len(new), 1), length), cache)
-        parents = found.advance(model.logits(hidden[:, 0]))
-    return list(found.answers[0][1])
-
-
-def _reordered(whole: Tensor, parents: list[int], start: int, length: int) -> Tensor:
-    """Keys and values (layers, 2, B, H, P, D) of the beams that go on. The prompt's are the same in every beam."""
-    grown = whole[..., start:length, :]
-    grown[:, :, : len(parents)] = grown[:, :, parents]
-    return whole[:, :, : len(parents)]

@@ -6,6 +6,7 @@ Tensor names are those of Hugging Face's LlamaForCausalLM, so checkpoints go in 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -84,7 +85,12 @@ class Cache:
     def __init__(self, c: BackboneConfig, batch: int, positions: int, like: Tensor) -> None:
         shape = (c.layers, 2, batch, c.kv_heads, positions, c.head_dim)
         self.tensor = like.new_zeros(shape)
-        self.lengths = torch.zeros(batch, dtype=torch.long, device=like.device)
+
+    def rows(self, which: slice) -> Cache:
+        """Some of the sequences, in the same memory."""
+        part = copy(self)
+        part.tensor = self.tensor[:, :, which]
+        return part
 
     def mix(self, layer: int, positions: Tensor) -> Mix:
         """Attention of one layer for new tokens at `positions` (B, T), after storing their keys and values."""
