@@ -1,8 +1,8 @@
 /* The server's interface as this page uses it: models and chat completions, nothing else. */
 
 import { plainType, textOf } from './kinds.js';
-import { dataUrl } from './media.js';
-import { ApiError, events } from './stream.js';
+import { base64, dataUrl, samples, pcm } from './media.js';
+import { ApiError, PCM_RATE, events } from './stream.js';
 
 /** What to do, by code or status, where the server's own words do not say. */
 const ADVICE = {
@@ -53,39 +53,61 @@ const WRITE = {
   text: async ({ text }) => ({ type: 'text', text }),
   image: async ({ blob }) => ({ type: 'image_url', image_url: { url: await dataUrl(blob) } }),
   audio: async ({ blob }) => {
-    const url = await dataUrl(blob);
     const format = { 'audio/wav': 'wav', 'audio/mpeg': 'mp3' }[plainType(blob.type)];
-    const data = url.slice(url.indexOf(',') + 1);
-    return format ? { type: 'input_audio', input_audio: { data, format } } : { type: 'audio_url', audio_url: { url } };
+    return format
+      ? { type: 'input_audio', input_audio: { data: await base64(blob), format } }
+      : { type: 'audio_url', audio_url: { url: await dataUrl(blob) } };
   },
   video: async ({ blob }) => ({ type: 'video_url', video_url: { url: await dataUrl(blob) } }),
 };
 
 const written = (parts) => Promise.all(parts.map((part) => WRITE[part.kind](part)));
 
+/** All sounds of an answer as the one file that an answer may hold. */
+async function spoken(sounds) {
+  const pieces = await Promise.all(sounds.map(async ({ blob }) => pcm(await samples(blob, PCM_RATE))));
+  return { format: 'pcm16', data: await base64(new Blob(pieces)) };
+}
+
+/** The order of an answer's parts: where in its text, or which of its media. */
+function order(parts) {
+  const counts = {};
+  let at = 0;
+  return parts.map(({ kind, text = '' }) => {
+    const start = at;
+    at += [...text].length; // characters as the server counts them
+    counts[kind] = (counts[kind] ?? -1) + (kind === 'audio' && counts[kind] === 0 ? 0 : 1);
+    return kind === 'text' ? { type: kind, start, end: at } : { type: kind, index: counts[kind] };
+  });
+}
+
 /** How a message of each role is written; earlier answers carry their media in the fields in which they came. */
 const MESSAGE = {
   user: async ({ parts }) => ({ role: 'user', content: await written(parts) }),
   assistant: async ({ parts }) => {
-    const of = (kind) => written(parts.filter((part) => part.kind === kind));
-    const [images, videos] = [await of('image'), await of('video')];
-    return { role: 'assistant', content: textOf(parts), ...(images.length && { images }), ...(videos.length && { videos }) };
+    const of = (kind) => parts.filter((part) => part.kind === kind);
+    const sounds = of('audio');
+    return {
+      role: 'assistant', content: textOf(parts), parts: order(parts), images: await written(of('image')),
+      videos: await written(of('video')), ...(sounds.length && { audio: await spoken(sounds) }),
+    };
   },
 };
 
 /** The body of a request: the conversation so far and how to answer it. */
 export async function requestOf(messages, settings) {
-  const { model, out, voice, temperature, seed, tokens, system, memory } = settings;
+  const { model, out, order: pattern, voice, temperature, seed, tokens, system, memory } = settings;
   const sent = (memory ? messages : messages.slice(-1)).filter((message) => message.parts.length);
   const turns = await Promise.all(sent.map((message) => MESSAGE[message.role](message)));
   return {
     model,
     messages: system ? [{ role: 'system', content: system }, ...turns] : turns,
     modalities: out,
+    ...(pattern && { out: pattern }),
     stream: true,
     stream_options: { include_usage: true },
     seed: seed ?? Math.floor(Math.random() * 2 ** 31),
-    ...(out.includes('audio') && { audio: { format: 'pcm16', ...(voice && { voice }) } }),
+    ...((out.includes('audio') || pattern.includes('audio')) && { audio: { format: 'pcm16', ...(voice && { voice }) } }),
     ...(temperature !== null && { temperature }),
     ...(tokens !== null && { max_completion_tokens: tokens }),
   };

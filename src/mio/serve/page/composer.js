@@ -148,6 +148,8 @@ export class Composer {
     find('kinds').replaceChildren(...offered.map((kind) => el('button', {
       type: 'button', class: `kind ${kind}`, 'data-kind': kind, 'aria-pressed': String(values.out.includes(kind)), onclick: () => this.#toggle(kind),
     }, icon(kind), el('span', {}, KINDS[kind].label))));
+    find('order').replaceChildren(el('span', {}, values.order), iconButton('close', 'Any order', () => this.settings.set({ order: '' }), { class: 'round small' }));
+    find('order').hidden = !values.order;
     if (focused) find('kinds').querySelector(`[data-kind=${focused}]`)?.focus();
     const quick = find('voice-quick');
     options(quick, [['', 'Any voice'], ...(model.voices ?? []).map((voice) => [voice, voice])]);
@@ -158,6 +160,6 @@ export class Composer {
   #toggle(kind) {
     const { out } = this.settings.values;
     const next = out.includes(kind) ? out.filter((other) => other !== kind) : [...out, kind];
-    this.settings.set({ out: next.length ? Object.keys(KINDS).filter((each) => next.includes(each)) : out });
+    this.settings.set({ order: '', out: next.length ? Object.keys(KINDS).filter((each) => next.includes(each)) : out });
   }
 }

@@ -23,11 +23,16 @@ export function dataUrl(blob) {
   });
 }
 
-/** A WAV file of 16-bit mono PCM; generated sound says so in XMP and in the comment that players show. */
-export function wav(pcm, rate, generated) {
-  const marks = generated ? [chunk('LIST', info()), chunk('_PMX', xmp())] : [];
-  const body = [text('WAVE'), chunk('fmt ', format(rate)), ...marks, chunk('data', pcm)];
-  const size = body.reduce((sum, piece) => sum + piece.length, 0);
+export async function base64(blob) {
+  const url = await dataUrl(blob);
+  return url.slice(url.indexOf(',') + 1);
+}
+
+/** A WAV file from pieces of 16-bit mono PCM; generated sound says so in XMP and in the comment that players show. */
+export function wav(pieces, rate, generated) {
+  const marks = generated ? [...chunk('LIST', info()), ...chunk('_PMX', xmp())] : [];
+  const body = [text('WAVE'), ...chunk('fmt ', format(rate)), ...marks, ...chunk('data', ...pieces)];
+  const size = total(body);
   return new Blob([text('RIFF'), number(size, 4), ...body], { type: 'audio/wav' });
 }
 
@@ -35,16 +40,16 @@ const text = (string) => new TextEncoder().encode(string);
 const number = (value, bytes) => Uint8Array.from({ length: bytes }, (_, at) => (value >>> (8 * at)) & 255);
 const join = (...pieces) => Uint8Array.from(pieces.flatMap((piece) => [...piece]));
 
-function chunk(name, content) {
-  const piece = new Uint8Array(8 + content.length + (content.length % 2));
-  piece.set(text(name));
-  piece.set(number(content.length, 4), 4);
-  piece.set(content, 8);
-  return piece;
+const total = (pieces) => pieces.reduce((sum, piece) => sum + piece.length, 0);
+
+/** A chunk's name, its length, what it holds, and a byte that makes it even. */
+function chunk(name, ...content) {
+  const length = total(content);
+  return [text(name), number(length, 4), ...content, new Uint8Array(length % 2)];
 }
 
 const format = (rate) => join(number(1, 2), number(1, 2), number(rate, 4), number(rate * 2, 4), number(2, 2), number(16, 2));
-const info = () => join(text('INFO'), chunk('ICMT', text(`AI-generated. ${GENERATED}\0`)), chunk('ISFT', text('mio\0')));
+const info = () => join(text('INFO'), ...chunk('ICMT', text(`AI-generated. ${GENERATED}\0`)), ...chunk('ISFT', text('mio\0')));
 
 const xmp = () => text(
   '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">' +
@@ -63,10 +68,13 @@ export async function samples(blob, rate) {
 
 /** What a microphone recorded as a WAV file, which every server of this interface reads. */
 export async function wavOf(blob, rate = 16000) {
-  const values = await samples(blob, rate);
-  const pcm = new Int16Array(values.length);
-  values.forEach((value, at) => { pcm[at] = Math.max(-1, Math.min(1, value)) * 32767; });
-  return wav(new Uint8Array(pcm.buffer), rate, false);
+  return wav([pcm(await samples(blob, rate))], rate, false);
+}
+
+/** Samples as bytes of 16-bit PCM. */
+export function pcm(values) {
+  const whole = Int16Array.from(values, (value) => Math.max(-1, Math.min(1, value)) * 32767);
+  return new Uint8Array(whole.buffer);
 }
 
 /** A file as a part of a message; pictures of other formats that the browser can open become JPEG. */

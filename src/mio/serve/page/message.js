@@ -45,8 +45,8 @@ export class MessageView {
     const { message, does } = this;
     if (message.state === 'coming') return [];
     const trouble = message.trouble ? [this.#trouble(message.trouble)] : [];
-    const note = message.state === 'stopped' ? [el('span', { class: 'note' }, 'Stopped')] : [];
-    return [...trouble, el('div', { class: 'actions' }, ...this.#actions(does), ...note, el('span', { class: 'note' }, spent(message)))];
+    const note = notes(message).map((text) => el('span', { class: 'note' }, text));
+    return [...trouble, el('div', { class: 'actions' }, ...this.#actions(does), ...note)];
   }
 
   #actions({ copy, again, edit }) {
@@ -91,7 +91,10 @@ export class MessageView {
   }
 }
 
-function spent({ seconds, usage }) {
+/** In few words: how the answer ended and what it took. */
+function notes({ state, cut, faults = [], seconds, usage }) {
   const tokens = usage?.completion_tokens;
-  return [tokens && `${tokens} tokens`, seconds && `${seconds.toFixed(1)} s`].filter(Boolean).join(' · ');
+  const spent = [tokens && `${tokens} tokens`, seconds && `${seconds.toFixed(1)} s`].filter(Boolean).join(' · ');
+  const ended = state === 'stopped' ? 'Stopped' : cut && 'Cut at its most tokens';
+  return [ended, ...faults.map((fault) => `A part is missing: ${fault}`), spent].filter(Boolean);
 }

@@ -5,7 +5,7 @@ import { el, find } from './dom.js';
 const NAME = 'mio.settings';
 const KEY = 'mio.key';
 const DEFAULTS = {
-  model: '', out: ['text'], voice: '', temperature: null, seed: null, tokens: null, system: '', memory: true, speak: false,
+  model: '', out: ['text'], order: '', voice: '', temperature: null, seed: null, tokens: null, system: '', memory: true, speak: false,
   theme: 'system',
 };
 

@@ -2,7 +2,7 @@
 
 import { blobOf, fromBase64, wav } from './media.js';
 
-const PCM_RATE = 24000; // what `pcm16` means in this interface
+export const PCM_RATE = 24000; // what `pcm16` means in this interface
 
 /** What went wrong, in the server's words; `retryAfter` in seconds, 0 where it named none. */
 export class ApiError extends Error {
@@ -46,6 +46,7 @@ export class Answer {
   usage = null;
   model = '';
   finish = '';
+  faults = []; // why parts are missing
 
   /** Takes one event in; an error event is thrown, and what came before it stays. */
   take(event) {
@@ -57,7 +58,7 @@ export class Answer {
     for (const [field, read] of Object.entries(FIELDS)) {
       if (choice.delta?.[field]) read(this, choice.delta[field]);
     }
-    if (choice.finish_reason) this.end(choice.finish_reason);
+    if (choice.finish_reason) this.end(choice);
   }
 
   say(text) {
@@ -78,8 +79,9 @@ export class Answer {
     if (data) part.pieces.push(fromBase64(data));
   }
 
-  end(reason) {
+  end({ finish_reason: reason, parts = [] }) {
     this.finish = reason;
+    this.faults = parts.filter(({ type }) => type === 'error').map(({ message }) => message);
     this.#close();
   }
 
@@ -93,9 +95,7 @@ export class Answer {
   #close() {
     const part = this.parts.at(-1);
     if (!part?.pieces) return;
-    const pcm = new Uint8Array(part.pieces.reduce((sum, piece) => sum + piece.length, 0));
-    part.pieces.reduce((at, piece) => (pcm.set(piece, at), at + piece.length), 0);
-    part.blob = wav(pcm, PCM_RATE, true);
+    part.blob = wav(part.pieces, PCM_RATE, true);
     delete part.pieces;
   }
 }

@@ -120,7 +120,7 @@ export class Talk extends EventTarget {
     const request = await requestOf(asked, this.settings.values);
     for await (const event of chat(request, this.settings.key, signal)) {
       answer.take(event);
-      Object.assign(message, { usage: answer.usage, model: answer.model });
+      Object.assign(message, { usage: answer.usage, model: answer.model, faults: answer.faults, cut: answer.finish === 'length' });
       this.#soon(message);
     }
     answer.parts.filter((part) => part.blob).forEach((part) => { part.asked = textOf(asked.at(-1).parts).trim(); });
