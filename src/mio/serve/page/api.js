@@ -7,7 +7,7 @@ import { ApiError, PCM_RATE, events } from './stream.js';
 /** What to do, by code or status, where the server's own words do not say. */
 const ADVICE = {
   offline: 'Check that mio serve is running and that this device is connected.',
-  context_length_exceeded: 'Start a new chat, or turn off “Send earlier messages” in the settings.',
+  400: 'If the chat has become too long, start a new one, or turn off “Send earlier messages” in the settings.',
   401: 'Enter the API key in the settings.',
   413: 'Send a smaller file.',
   429: 'The server is busy.',

@@ -59,16 +59,16 @@ export class MessageView {
     ].filter(Boolean);
   }
 
-  #trouble({ text, advice, status, code }) {
+  #trouble({ text, advice, status }) {
     const { does, message } = this;
     const button = (label, run) => el('button', { type: 'button', class: 'pill', onclick: run }, label);
     const more = {
       401: button('Open settings', does.settings),
-      context_length_exceeded: button('New chat', does.fresh),
+      400: button('New chat', does.fresh),
     };
     return el('div', { class: 'trouble', role: 'alert' },
       el('p', {}, el('strong', {}, text), advice ? ` ${advice}` : ''),
-      el('div', { class: 'actions' }, button('Try again', () => does.again(message)), more[code] ?? more[status] ?? null));
+      el('div', { class: 'actions' }, button('Try again', () => does.again(message)), more[status] ?? null));
   }
 
   /** Says that the server is busy and counts down; resolves when it is time, or when a person says so. */

@@ -33,38 +33,52 @@ export const badge = () => el('span', { class: 'badge' }, icon('spark'), 'AI-gen
 export const saveButton = (part) => (
   iconButton('save', `Download ${described(part)}`, () => download(part.blob, fileName(part)), { class: 'round small' }));
 
-function figure(part, ...shown) {
-  const caption = el('figcaption', {}, part.made ? badge() : el('span', { class: 'name' }, part.name ?? ''), saveButton(part));
-  return el('figure', { class: `medium ${part.kind}` }, ...shown, caption);
+function figure(part, shown, ...buttons) {
+  const label = part.made ? badge() : el('span', { class: 'name' }, part.name ?? '');
+  return el('figure', { class: `medium ${part.kind}` }, shown, el('figcaption', {}, label, ...buttons, saveButton(part)));
 }
 
-function clip(part) {
-  const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
-  const video = el('video', { src: urlOf(part), controls: true, loop: true, muted: true, playsinline: true, 'aria-label': described(part) });
+const opener = (part, open, shown) => (
+  el('button', { type: 'button', class: 'open', 'aria-label': `Open ${described(part)}`, onclick: () => open(part) }, shown));
+
+/** A clip without sound, over and over; it starts by itself unless motion is unwanted. */
+function loop(part) {
+  const video = el('video', { src: urlOf(part), loop: true, playsinline: true, preload: 'auto' });
   video.muted = true;
-  if (part.made && !still) video.autoplay = true;
+  video.autoplay = part.made && !matchMedia('(prefers-reduced-motion: reduce)').matches;
   return video;
 }
 
-const opener = (part, open) => (
-  el('button', { type: 'button', class: 'open', 'aria-label': `Open ${described(part)}`, onclick: () => open(part) },
-    el('img', { src: urlOf(part), alt: described(part) })));
+function clip(part, open) {
+  const video = loop(part);
+  const toggle = iconButton('play', `Play ${described(part)}`, () => (video.paused ? video.play() : video.pause()), { class: 'round small' });
+  const change = () => {
+    const name = `${video.paused ? 'Play' : 'Pause'} ${described(part)}`;
+    toggle.setAttribute('aria-label', name);
+    toggle.title = name;
+    toggle.replaceChildren(icon(video.paused ? 'play' : 'pause'));
+  };
+  for (const event of ['play', 'pause']) video.addEventListener(event, change);
+  return figure(part, opener(part, open, video), toggle);
+}
+
+const picture = (part) => el('img', { src: urlOf(part), alt: described(part) });
 
 const coming = (kind) => el('div', { class: 'coming' }, el('span', { class: 'pulse' }), `A ${KINDS[kind].one} is coming …`);
 
 /** What shows a part within a message; `open` shows it large. */
 export const VIEWS = {
-  text: (part) => el('div', { class: 'text' }, ...markdown(part.text)),
-  image: (part, open) => figure(part, opener(part, open)),
+  text: (part) => el('div', { class: 'prose' }, ...markdown(part.text)),
+  image: (part, open) => figure(part, opener(part, open, picture(part))),
   audio: (part) => (part.blob ? figure(part, player(urlOf(part), part.blob, described(part))) : coming('audio')),
-  video: (part) => figure(part, clip(part)),
+  video: clip,
 };
 
 /** The same, large and without a frame. */
 export const LARGE = {
-  image: (part) => el('img', { src: urlOf(part), alt: described(part) }),
+  image: picture,
   audio: (part) => player(urlOf(part), part.blob, described(part)),
-  video: clip,
+  video: (part) => Object.assign(loop(part), { controls: true, ariaLabel: described(part) }),
 };
 
 /** Small, for the tray and the gallery. */

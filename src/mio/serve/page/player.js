@@ -58,6 +58,6 @@ const tenths = (seconds) => (seconds < 10 ? `${seconds.toFixed(1)} s` : duration
 
 /** One sound at a time. */
 export function start(audio) {
-  for (const other of document.querySelectorAll('audio, video')) if (other !== audio) other.pause();
+  for (const other of document.querySelectorAll('audio')) if (other !== audio) other.pause();
   return audio.play().catch(() => {});
 }

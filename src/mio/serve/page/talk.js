@@ -24,6 +24,7 @@ export class Talk extends EventTarget {
       ...does, copy: ({ parts }) => copy(textOf(parts)), again: (message) => this.again(message), fresh: () => this.open(),
     };
     scroll.addEventListener('scroll', () => { this.#pinned = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60; });
+    new ResizeObserver(() => this.#follow()).observe(log); // pictures get their height after they are added
     this.open();
   }
 
@@ -171,7 +172,7 @@ function failed(message, error) {
   if (message.state === 'stopped') return;
   const known = error.code || error.status;
   if (!known) console.error(error);
-  message.trouble = { text: known ? error.message : 'This page failed to show the answer.', advice: advice(error), status: error.status, code: error.code };
+  message.trouble = { text: known ? error.message : 'This page failed to show the answer.', advice: advice(error), status: error.status };
 }
 
 async function copy(text) {

@@ -6,10 +6,10 @@ import { el, find, icon } from './dom.js';
 const STARTERS = [
   { kind: 'image', title: 'Draw a picture', text: 'Draw a fox in noto style.', out: ['image'] },
   { kind: 'audio', title: 'Say a word', text: 'Say seven in the voice of theo.', out: ['audio'] },
-  { kind: 'video', title: 'Film a clip', text: 'Film a heart suit gets bigger on a pink background.', hint: 'a heart that grows on a pink background', out: ['video'] },
+  { kind: 'video', title: 'Film a clip', text: 'Film a heart suit gets bigger on a pink background.', hint: 'A heart that grows on a pink background', out: ['video'] },
   { kind: 'story', title: 'Tell an illustrated story', text: 'Tell an illustrated story: The lost goat', out: ['text', 'image'], order: '(image text){4}' },
-  { kind: 'draw', title: 'Draw something yourself', text: 'What is this?', out: ['text'], begin: 'draw', hint: 'and ask what it is' },
-  { kind: 'mic', title: 'Say something yourself', text: 'What is said?', out: ['text'], begin: 'record', hint: 'and see it written down' },
+  { kind: 'draw', title: 'Draw something yourself', text: 'What is this?', out: ['text'], begin: 'draw', hint: 'And ask what it is' },
+  { kind: 'mic', title: 'Say something yourself', text: 'What is said?', out: ['text'], begin: 'record', hint: 'And see it written down' },
 ];
 
 export function welcome(settings, composer) {
