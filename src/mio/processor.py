@@ -10,6 +10,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mio.media import Limits, read
 from mio.sequence import ChatTemplate, Parsed, TokenSequence, parse, render
 from mio.tokenizers.text import TextCodec
@@ -26,7 +28,9 @@ from mio.types import (
     MediaFile,
     Message,
     MissingError,
+    Modality,
     Part,
+    Streaming,
     Text,
     Tokenizer,
     Turns,
@@ -128,3 +132,72 @@ class Processor:
     def media(self, modality: str, codes: Codes) -> Media:
         out: Media = self.tokenizer(modality).decode([codes])[0]
         return out
+
+
+class Stream:
+    """Ids go in one at a time, parts come out as soon as they can be had: text by whole characters, spans when they
+    close, or in pieces where their tokenizer can. Spans must be well-formed, as the grammar makes them."""
+
+    def __init__(self, processor: Processor) -> None:
+        self.processor, vocab = processor, processor.vocab
+        self.opens = {vocab.bounds(r.name)[0]: r for r in vocab.rows if r.size}
+        self.held: list[int] = []  # ids of the part that is not whole yet
+        self.span: _OpenSpan | None = None
+
+    def take(self, id: int) -> list[Text | Media]:
+        """The parts that this id completes."""
+        if self.span is not None:
+            return self._inside(id)
+        if id in self.opens:
+            before, self.held = self.end(), [id]
+            row = self.opens[id]
+            self.span = _OpenSpan(row, self.processor.vocab, self.processor.tokenizer(row.name))
+            return before
+        self.held.append(id)
+        return [] if self.processor.text.decode(self.held).endswith("\ufffd") else self.end()
+
+    def end(self) -> list[Text | Media]:
+        """What is held back."""
+        held, self.held = np.array(self.held, np.int64), []
+        return self.processor.decode(self.processor.parse(held).parts)
+
+    def _inside(self, id: int) -> list[Text | Media]:
+        self.held.append(id)
+        span: _OpenSpan = self.span  # type: ignore[assignment]
+        closed = span.take(id)
+        self.span = None if closed else span
+        if span.growing is not None:
+            self.held = [] if closed else self.held
+            piece = span.growing.grow(span.known, span.steps, closed)
+            return [] if piece is None else [piece]
+        return self.end() if closed else []
+
+
+class _OpenSpan:
+    """Codes of a span so far, by level. `growing`: the medium as it is made, where that can be had."""
+
+    def __init__(self, row: Modality, vocab: Vocabulary, tokenizer: Tokenizer) -> None:
+        self.row, self.vocab = row, vocab
+        self.growing = tokenizer.stream() if isinstance(tokenizer, Streaming) else None
+        levels = 1 if row.output_layout == "content" else row.codebooks
+        self.levels: list[list[int]] = [[] for _ in range(levels)]
+
+    def take(self, id: int) -> bool:
+        """Count a code; True when the span is closed."""
+        level, code = self.vocab.codes(self.row.name, np.array([id]))
+        if level[0] >= 0:
+            self.levels[level[0]].append(int(code[0]))
+        return bool(level[0] < 0)
+
+    @property
+    def known(self) -> Codes:
+        """(1, K, t) codes of the steps that have all levels."""
+        steps = min(map(len, self.levels))
+        return np.array([[level[:steps] for level in self.levels]], np.int64)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole span, once its content is known; else 0."""
+        row, count = self.row, len(self.levels[0])
+        later = len(self.levels) > 1 and bool(self.levels[1])
+        return row.steps or (count if row.output_layout == "sequential" and later else 0)

@@ -50,9 +50,6 @@ class Arguments(argparse.Namespace):
     load: bool
     format: str  # of data, by name
     max_bad_fraction: float
-    devices: int
-    memory: float  # GB; 0: what this machine has
-    rate: float  # GFLOP/s; 0: measured
     host: str
     port: int
     names: list[str]  # of the server, in Host headers
@@ -70,3 +67,6 @@ class Arguments(argparse.Namespace):
     samples: bool
     threshold: float | None
     witnesses: Path | None
+    devices: int
+    memory: float  # GB; 0: what this machine has
+    rate: float  # GFLOP/s; 0: measured

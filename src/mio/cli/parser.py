@@ -45,24 +45,10 @@ def parse(words: Sequence[str]) -> Arguments:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     _common(top)
     group = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    commands = (
-        _doctor,
-        _tokenize,
-        _detokenize,
-        _data,
-        _plan,
-        _train,
-        _chat,
-        _generate,
-        _serve,
-        _eval,
-        _demo,
-        _inspect,
-        _export,
-        _recipes,
-        _train_tokenizer,
-    )
-    for add in commands:
+    reading = (_doctor, _tokenize, _detokenize, _data)
+    training = (_plan, _train_tokenizer, _train)
+    using = (_chat, _generate, _serve, _eval, _demo, _inspect, _export, _recipes)
+    for add in (*reading, *training, *using):
         add(group)
     return top.parse_args(words, namespace=Arguments())
 

@@ -20,7 +20,8 @@ from mio.decoding.beam import Search
 from mio.decoding.lanes import Lane, Lanes
 from mio.decoding.request import Event, Request
 from mio.decoding.single import Single
-from mio.models.backbone import Backbone, Cache
+from mio.models.backbone import Backbone
+from mio.models.steps import Cache, Steps
 from mio.types import MioError
 
 MOST = 64  # lanes of one call to `generate`: what comes beyond them waits
@@ -45,7 +46,7 @@ class Engine:
     """
 
     def __init__(self, model: Backbone, lanes: int = 8, positions: int | None = None) -> None:
-        self.model = model
+        self.model, self.steps = model, Steps(model)
         self.positions = positions or model.config.positions
         self.width = lanes
         self.device = model.lm_head.weight.device
@@ -116,7 +117,7 @@ class Engine:
 
     def _logits(self, ids: Tensor, positions: Tensor, rows: slice) -> Tensor:
         """(B, vocabulary) after the last of ids (B, T)."""
-        return self.model.logits(self.model.extend(ids, positions, self.lanes.cache.rows(rows))[:, -1])
+        return self.model.logits(self.steps.extend(ids, positions, self.lanes.cache.rows(rows))[:, -1])
 
     def _advance(self, flight: _Flight, logits: Tensor) -> Event:
         request = flight.request
@@ -141,7 +142,7 @@ class Engine:
     def _land(self, flight: _Flight) -> None:
         del self.flying[flight.ticket]
         for lane in flight.lanes:
-            self.lanes.drop(lane)
+            self.lanes.drop(lane, clean=flight.request.error is not None)
 
 
 def check(request: Request, lanes: int, positions: int, vocabulary: int) -> None:
@@ -170,16 +171,17 @@ def check(request: Request, lanes: int, positions: int, vocabulary: int) -> None
 
 def generate(model: Backbone, requests: Sequence[Request]) -> Iterator[tuple[int, int]]:
     """Decode requests together; yields (request number, id) as they come and fills `Request.out`. Ids of beams come
-    at their end. A request that fails on the way has an `error`.
-
-    Raises:
-        MioError: a request that can never be answered, before any is.
-    """
+    at their end. A request that cannot be answered, or fails on the way, has an `error`."""
     if not requests:
         return
     lanes = max(min(sum(r.lanes for r in requests), MOST), *(r.lanes for r in requests), 1)
     engine = Engine(model, lanes, min(max(r.positions for r in requests), model.config.positions))
-    numbers = {engine.submit(request): number for number, request in enumerate(requests)}
+    numbers = {}
+    for number, request in enumerate(requests):
+        try:
+            numbers[engine.submit(request)] = number
+        except MioError as error:
+            request.error = error
     while engine.busy:
         for event in engine.step():
             yield from ((numbers[event.ticket], id) for id in event.ids)
