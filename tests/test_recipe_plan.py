@@ -24,6 +24,7 @@ from mio.recipe.plan import Devices, operations, plan, resident, vocabulary_size
 from mio.recipe.tree import Stage
 from mio.recipes.tiny import tiny
 from mio.sequence import TokenSequence
+from mio.train import footprint as footprint_module
 from mio.train.footprint import footprint
 from mio.train.loop import Fit
 from mio.train.optim import Optim
@@ -47,6 +48,13 @@ def test_muon_keeps_one_moment_of_hidden_matrices() -> None:
 def test_longer_packs_and_a_second_pack_take_more() -> None:
     one, long, two = (footprint(SMALL, Optim(), n, p).peak for n, p in (((64,), 1), ((64, 64), 1), ((64,), 2)))
     assert one < long and one < two <= one + 4 * parameters(SMALL)
+
+
+def test_a_deep_model_is_counted_from_a_shallow_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = replace(SMALL, layers=5)
+    whole = footprint(deep, Optim(), (40, 9))
+    monkeypatch.setattr(footprint_module, "COUNTED", 3)
+    assert footprint(deep, Optim(), (40, 9)) == whole
 
 
 MEASURE = """

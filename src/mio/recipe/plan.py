@@ -98,7 +98,7 @@ def rank_memory(c: BackboneConfig, stage: Stage, ranks: int) -> int:
     optim = Optim(muon=stage.fit.optim.muon)  # rates take no memory
     sides = [footprint(c, optim, pack, min(2, stage.fit.parts // ranks)) for pack in packs]
     kept, gradients = sides[0].kept, 4 * parameters(c)
-    shared = kept + 3 * gradients if ranks > 1 else 0
+    shared = kept + (3 if ranks > 1 else 1) * gradients
     return resident(kept + max(shared, *(side.peak for side in sides)))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,8 @@ from mio.layers import Batch, Segments
 from mio.models.backbone import Backbone, BackboneConfig
 from mio.train.objectives import next_token_loss
 from mio.train.optim import Optim, optimizers
+
+COUNTED = 6  # layers
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,20 @@ class LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
-@cache
 def footprint(c: BackboneConfig, optim: Optim, lengths: tuple[int, ...], parts: int = 1) -> Footprint:
-    """Of a step over `parts` packs of samples of `lengths`, every id a target, in fp32 on a CPU."""
+    """Of a step over `parts` packs of samples of `lengths`, every id a target, in fp32 on a CPU.
+
+    Layers are alike: of a deep model so many are counted that the others follow from them.
+    """
+    if c.layers <= COUNTED:
+        return _counted(c, optim, lengths, parts)
+    less, more = (_counted(replace(c, layers=n), optim, lengths, parts) for n in (COUNTED - 1, COUNTED))
+    left = c.layers - COUNTED
+    return Footprint(more.kept + left * (more.kept - less.kept), more.peak + left * (more.peak - less.peak))
+
+
+@cache
+def _counted(c: BackboneConfig, optim: Optim, lengths: tuple[int, ...], parts: int) -> Footprint:
     with FakeTensorMode(), LiveBytes() as counter:
         model = Backbone(c)
         learning = optimizers(model, optim)
