@@ -170,7 +170,7 @@ def test_a_group_that_has_no_share_or_no_samples_is_left_out() -> None:
 
 def test_a_mixture_of_nothing_is_refused() -> None:
     with pytest.raises(MioError, match="No samples for b") as caught:
-        next(mixture({"a": np.array([0])}, np.ones(1, int), {"b": 1.0}, 0))
+        mixture({"a": np.array([0])}, np.ones(1, int), {"b": 1.0}, 0)
     assert caught.value.fix == "Tasks with samples: a."
 
 

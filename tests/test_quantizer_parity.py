@@ -111,6 +111,20 @@ def test_codes_and_vectors_are_theirs(name: str) -> None:
     assert len(mine.codes.unique()) > SIZE // 2
 
 
+def test_groups_side_by_side_are_their_heads_with_codebooks_of_their_own() -> None:
+    inner = DIM // GROUPS
+    ours = GroupedConfig(EMAVQConfig(SIZE, inner, dead_below=0.0), GROUPS).build().eval()
+    other = theirs.VectorQuantize(
+        dim=DIM, codebook_size=SIZE, heads=GROUPS, codebook_dim=inner, separate_codebook_per_head=True
+    ).eval()
+    for number, book in enumerate(books(ours)):
+        book.embed.copy_(rows(number, inner))
+        other._codebook.embed[number].copy_(rows(number, inner))
+    mine, (quantized, codes, _) = ours(vectors(0)), told(other(vectors(0)))
+    assert torch.equal(mine.codes, codes)
+    assert_close(mine.quantized, quantized)
+
+
 @pytest.mark.parametrize("name", ["residual", "group-residual"])
 def test_codes_are_read_back_as_they_read_them(name: str) -> None:
     ours, other = (m.eval() for m in PAIRS[name]())

@@ -6,6 +6,7 @@ import builtins
 import io
 import json
 import tarfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import soundfile
 from mio.data.faults import Reading, check_media
 from mio.data.formats import FORMATS, format_named
 from mio.data.readers import MAX_LINE, reader_of
-from mio.media import encode_image
+from mio.media import Limits, encode_image
 from mio.processor import open_media
 from mio.types import DataError, Document, Image, MediaBytes, MediaFile, MioError, MissingError, Text, Turns
 
@@ -145,7 +146,7 @@ def turned_into(kind: bytes) -> Callable[[tarfile.TarInfo], None]:
 GOOD = {"good.png": picture(1), "good.txt": b"good"}
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
 def test_a_member_that_is_no_file_costs_its_own_sample(tmp_path: Path, kind: bytes) -> None:
     members = {"bad.png": b"", "bad.txt": b"caption", **GOOD}
     reading = Reading(tar_of(tmp_path / "x.tar", members, turned_into(kind)), None, check_media)
@@ -163,17 +164,26 @@ def test_a_member_that_leads_out_of_the_archive_is_refused_and_nothing_is_writte
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["data", "x.tar"]
 
 
-def test_a_member_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
-    path = tar_of(tmp_path / "x.tar", {"bad.png": b"0" * 512, **GOOD})
-    with tarfile.open(path) as tar:
-        info = tar.getmember("bad.png")
-    info.size = 2**40
-    data = bytearray(path.read_bytes())
-    data[:512] = info.tobuf(tarfile.GNU_FORMAT)[:512]
-    path.write_bytes(data)
-    reading = Reading(path)
-    assert list(reading.samples()) == []  # all that follows lies in the claimed terabyte
-    assert "at most" in reading.faults[0].what
+def test_a_member_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    good = tar_of(tmp_path / "good.tar", GOOD).read_bytes()
+    info = tarfile.TarInfo("bad.png")
+    info.size = Limits().bytes + 512
+    with (tmp_path / "x.tar").open("wb") as file:  # with a hole in it, so that it takes no room
+        file.write(info.tobuf())
+        file.seek(info.size, io.SEEK_CUR)
+        file.write(good)
+    reading = Reading(tmp_path / "x.tar", None, check_media)
+    assert [s.id for s in reading.samples()] == ["x/good"]
+    assert [f.line for f in reading.faults] == [1] and "at most" in reading.faults[0].what
+
+
+def test_a_member_that_claims_more_than_the_archive_has_ends_it(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("bad.png")
+    info.size = 2**32
+    (tmp_path / "x.tar").write_bytes(info.tobuf() + tar_of(tmp_path / "good.tar", GOOD).read_bytes())
+    reading = Reading(tmp_path / "x.tar")
+    assert list(reading.samples()) == []
+    assert "damaged" in reading.faults[0].what
 
 
 @pytest.mark.parametrize("cut", [700, 1400, -9000])
@@ -197,6 +207,16 @@ def test_a_damaged_header_is_no_end(tmp_path: Path) -> None:
     assert [f.line for f in reading.faults] == [2]
 
 
+def test_folders_in_a_tar_are_no_samples(tmp_path: Path) -> None:
+    def change(info: tarfile.TarInfo) -> None:
+        info.type = tarfile.DIRTYPE if info.name.endswith("/") else tarfile.REGTYPE
+
+    members = {"./": b"", "./a/": b"", **{f"./a/{name}": data for name, data in GOOD.items()}}
+    reading = Reading(tar_of(tmp_path / "x.tar", members, change), None, check_media)
+    assert [s.id for s in reading.samples()] == ["x/./a/good"]
+    assert reading.faults == []
+
+
 def test_a_compressed_tar_is_refused_with_a_way_out(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w:gz"):
         pass
@@ -214,6 +234,22 @@ def test_members_that_stand_twice_are_a_fault(tmp_path: Path) -> None:
     reading = Reading(tmp_path / "x.tar")
     assert list(reading.samples()) == []
     assert "twice" in reading.faults[0].what
+
+
+def test_a_zip_member_that_would_unpack_to_more_than_is_read_is_not_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.png", bytes(100_000))
+        archive.writestr("good.png", picture(1))
+    limits = Limits(bytes=1000)
+    with pytest.raises(DataError, match="unpack to 100,000 bytes"):
+        open_media(MediaFile(tmp_path / "x.zip", "image", "bomb.png"), limits)
+    assert isinstance(open_media(MediaFile(tmp_path / "x.zip", "image", "good.png"), limits), Image)
+
+
+def test_bytes_that_cannot_be_read_are_named() -> None:
+    with pytest.raises(DataError) as caught:
+        open_media(MediaBytes(b"no picture", "image", "row 7"))
+    assert caught.value.at == "row 7"
 
 
 # ----------------------------------------------------------------------------------------------- what is not there

@@ -20,7 +20,7 @@ import mio.serve.connection
 from mio.decoding.engine import Engine
 from mio.media import encode_audio, encode_image, encode_video
 from mio.pipeline import Model, load
-from mio.serve.app import GET, POST, Options
+from mio.serve.app import ENDPOINTS, Options
 from mio.serve.guard import Rules
 from mio.serve.scheduler import Load
 from mio.types import Audio, Image, Video
@@ -298,7 +298,8 @@ def test_a_decoder_that_dies_costs_one_request(live: Live, monkeypatch: pytest.M
 def test_without_the_key_nothing_but_health_and_the_page_is_open(model: Model) -> None:
     """Every route there is, so that a new one cannot be forgotten."""
     with running(model, Options(Rules(keys=frozenset({"secret-key-1", "secret-key-2"})))) as live:
-        paths = [*(p.replace("{name}", "tiny") for p in (*GET, *POST)), "/nothing", "//v1/models", "/v1/..;/health"]
+        paths = {path.replace("{name}", "tiny").replace("{id}", "1") for _, path in ENDPOINTS}
+        paths |= {"/nothing", "//v1/models", "/v1/..;/health", "/health/", "/%68ealth/x"}
         open_paths = live.served.app.rules.open  # type: ignore[attr-defined]
         for path in (p for p in paths if p not in open_paths):
             for method in ("GET", "POST", "HEAD", "OPTIONS"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,17 @@ from mio.cli import main
 from mio.data import tokenize as module
 from mio.data.faults import Reading
 from mio.data.formats import FORMATS
+from mio.data.plan import Slot
 from mio.data.store import Store
 from mio.data.tokenize import Tokenizing, Wanted, tokenize
 from mio.data.wording import TEMPLATES, worded
 from mio.media import encode_image
 from mio.pipeline import load_processor
 from mio.processor import Processor
+from mio.recipe import Run, Stage
+from mio.recipe.language import planned
+from mio.recipes.tiny import tiny
+from mio.train.loop import Fit
 from mio.types import DataError, Document, Image, MediaFile, Text
 
 COUNT = 11
@@ -133,6 +139,14 @@ def test_only_what_is_new_or_changed_is_made(pairs: Path, speaker: Processor) ->
     assert "other words" in speaker.text.decode(store[5].ids[store[5].ids < speaker.text.size].tolist())
 
 
+def test_a_record_that_was_mended_costs_its_own_chunk_only(pairs: Path, speaker: Processor) -> None:
+    whole = pairs.read_text()
+    pairs.write_text(whole.replace('{"id": 1,', "{,"))
+    assert run(pairs, speaker, bad=0.1) == (3, 0)
+    pairs.write_text(whole)
+    assert run(pairs, speaker) == (1, 2)
+
+
 def test_a_medium_that_cannot_be_read_costs_its_record_and_is_named_each_time(pairs: Path, speaker: Processor) -> None:
     (pairs.parent / "6.png").write_bytes(b"no picture")
     for made in (3, 0):
@@ -145,6 +159,23 @@ def test_a_medium_that_cannot_be_read_costs_its_record_and_is_named_each_time(pa
         assert made in (3, work.made)
     store = Store.open(pairs.parent / "fine", speaker.fingerprint)
     assert [store.about(n)["id"] for n in range(len(store))] == [f"pairs/{n}" for n in range(COUNT) if n != 6]
+
+
+def test_a_stage_reads_a_store_that_was_made_of_files(
+    pairs: Path, speaker: Processor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(pairs.parent, range(COUNT), n4="word " * 200)  # longer than the window
+    run(pairs, speaker, "image to text", "text to image")
+    slots = {"reading": Slot(3, {"image to text": 1.0}), "drawing": Slot(1, {"text to image": 1.0})}
+    stage = Stage("mine", str(pairs.parent / "store"), {}, Fit(8, parts=4), tokens=128, slots=slots)
+    recipe = replace(tiny(), stages=(stage,), rows=ROWS, backbone=replace(tiny().backbone, positions=128))
+    loader = planned(Run(recipe, Path(), pairs.parent / "run"), 0, speaker)
+    ids = [loader.ids(number) for number in range(len(loader.plan))]
+    assert len(ids) == 32
+    for number, pack in enumerate(ids):
+        assert {id.partition(":")[0] for id in pack} == {"text to image" if number % 4 == 1 else "image to text"}
+    assert not any("pairs/4" in id for pack in ids for id in pack)
+    assert "left out samples longer than 128 ids: 1 of image to text/pairs" in capsys.readouterr().err
 
 
 def test_a_sample_that_is_no_pair_is_none_for_a_task(pairs: Path, speaker: Processor) -> None:

@@ -19,7 +19,19 @@ from mio.evals.exhibits import Exhibits, exhibits
 from mio.evals.kinds import KINDS, one_length, same_frames
 from mio.evals.metrics.statistics import Score
 from mio.evals.page import page
-from mio.evals.tokenizers import ORIGINAL, Line, Sheet, label, markdown, measured, original, rows, shown_score
+from mio.evals.tokenizers import (
+    ORIGINAL,
+    Line,
+    Sheet,
+    Trial,
+    _kept,
+    label,
+    markdown,
+    measured,
+    original,
+    rows,
+    shown_score,
+)
 from mio.media import resize
 from mio.types import Audio, Codes, Image, MediaFile, Modality, Text, Video
 
@@ -143,6 +155,40 @@ def test_what_the_first_codebook_tells_of_the_speaker_is_a_fault() -> None:
 def test_sounds_are_compared_at_one_rate_and_length() -> None:
     a, b = one_length(Audio(np.ones(8000, np.float32), 8000), Audio(np.ones(15000, np.float32), 16000))
     assert len(a.samples) == len(b.samples) == 15000 and a.rate == b.rate == 16000
+
+
+def test_a_measure_that_fits_no_pair_is_left_out() -> None:
+    stoi = next(m for m in KINDS["speech"].measures if m.what.startswith("STOI"))
+    rng = np.random.default_rng(0)
+    short, long = (Audio(rng.normal(0, 0.1, n).astype(np.float32), 16000) for n in (3000, 16000))
+    assert stoi.of([(short, short)]) is None
+    score = stoi.of([(short, short), (long, long)])
+    assert score is not None and score.n == 1 and score.value == pytest.approx(1)
+
+
+def test_one_medium_of_a_kind_is_measured_by_what_needs_no_second() -> None:
+    rng = np.random.default_rng(0)
+    picture, sound = Image(np.full((16, 16, 3), 9, np.uint8)), Audio(rng.normal(0, 0.1, 9000).astype(np.float32), 16000)
+    for kind, medium, left_out in (("image", picture, "Fréchet"), ("speech", sound, "speaker")):
+        for measure in KINDS[kind].measures:
+            assert (measure.of([(medium, medium)]) is None) == measure.what.startswith(left_out)
+
+
+@dataclass
+class Short(Pixels):
+    """Loses the last row of a picture."""
+
+    def encode(self, media: Sequence[Image]) -> list[Codes]:
+        return [m.pixels[:, :SIDE].reshape(1, 1, -1).astype(np.int64) for m in media]
+
+    def decode(self, codes: Sequence[Codes]) -> list[Image]:
+        return [Image(c.reshape(-1, SIDE, 3)[: SIDE - 1].astype(np.uint8)) for c in codes]
+
+
+def test_codes_of_decoders_that_cut_a_little_off_are_compared_as_far_as_they_go(shown: Exhibits) -> None:
+    trial = Trial.of(Short(), PIXELS, shown)
+    assert trial.codes[0].shape != trial.again[0].shape
+    assert {_kept(c, again) for c, again in zip(trial.codes, trial.again, strict=True)} == {1.0}
 
 
 def test_clips_are_compared_by_the_frames_that_were_chosen() -> None:

@@ -67,3 +67,6 @@ class Arguments(argparse.Namespace):
     samples: bool
     threshold: float | None
     witnesses: Path | None
+    devices: int
+    memory: float  # GB; 0: what this machine has
+    rate: float  # GFLOP/s; 0: measured

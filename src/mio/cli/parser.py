@@ -45,23 +45,10 @@ def parse(words: Sequence[str]) -> Arguments:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     _common(top)
     group = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    commands = (
-        _doctor,
-        _tokenize,
-        _detokenize,
-        _data,
-        _train,
-        _chat,
-        _generate,
-        _serve,
-        _eval,
-        _demo,
-        _inspect,
-        _export,
-        _recipes,
-        _train_tokenizer,
-    )
-    for add in commands:
+    reading = (_doctor, _tokenize, _detokenize, _data)
+    training = (_plan, _train_tokenizer, _train)
+    using = (_chat, _generate, _serve, _eval, _demo, _inspect, _export, _recipes)
+    for add in (*reading, *training, *using):
         add(group)
     return top.parse_args(words, namespace=Arguments())
 
@@ -147,6 +134,27 @@ def _data(group: _Group) -> None:
             return data.COMMANDS[name](args, console)
 
         row.options(_add(inner, name, run, row.about, row.examples))
+
+
+def _plan(group: _Group) -> None:
+    def run(args: Arguments, console: Console) -> int:
+        from mio.cli import plan
+
+        return plan.show(args, console)
+
+    examples = ["mio plan tiny", "mio plan mine.yaml --devices 8 --memory 80 --rate 400000"]
+    about = "Say what a recipe's language stages will take, and what to change where it does not fit."
+    parser = _add(group, "plan", run, about, examples)
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or a .yaml file")
+    about = "a run that has prepared its samples: exact tokens instead of upper bounds"
+    parser.add_argument("--run", type=Path, metavar="DIR", help=about)
+    parser.add_argument("--devices", type=_count, default=1, metavar="N", help="ranks that share a step (default: 1)")
+    about = "GB of each device (default: this machine's free memory, shared by all)"
+    parser.add_argument("--memory", type=_size, default=0.0, metavar="GB", help=about)
+    about = "GFLOP/s of each device in one large product (default: measured here, shared by all)"
+    parser.add_argument("--rate", type=_size, default=0.0, metavar="GFLOPS", help=about)
+    about = "change the recipe: backbone.layers=4"
+    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=about)
 
 
 def _train(group: _Group) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,9 +18,11 @@ from mio.cli.console import Console
 from mio.cli.inputs import open_model
 from mio.cli.runs import find_recipe
 from mio.config import from_dict, suggest
-from mio.data.plan import Mix, Plan, write_plan
+from mio.data.packing import turns
+from mio.data.plan import Mix, Plan, Slot, write_plan
 from mio.data.stats import Tally, realised, table, tally
 from mio.data.store import Store
+from mio.evals.packs import Look, Shown
 from mio.processor import Processor
 from mio.recipe import Recipe, Run
 from mio.recipe.language import kinds_of, processor
@@ -29,6 +32,8 @@ from mio.types import Ids, MioError, Text
 def show(args: Arguments, console: Console) -> int:
     speaker = speaker_of(args.path, args.model)
     store = Store.open(args.path, speaker.fingerprint)
+    if args.lines or args.stage:
+        return _write_page(args, console, store, speaker)
     for number in np.unique(np.linspace(0, len(store) - 1, args.count).round().astype(int)) if len(store) else ():
         ids, about = store[number].ids, store.about(number)
         text = "".join(readable(ids, speaker))
@@ -67,6 +72,42 @@ def readable(ids: Ids, speaker: Processor) -> Iterator[str]:
 # ----------------------------------------------------------------------------------------------------- data stats
 
 
+PACK = 2048  # tokens, where no stage says
+
+
+def _write_page(args: Arguments, console: Console, store: Store, speaker: Processor) -> int:
+    """Packs as a stage reads them; without a stage, of the whole store as it is."""
+    kinds, of = kinds_of(speaker.vocab)
+    if args.stage:
+        mix, _ = _stage(args)
+    else:
+        shares = {task: float(store.lengths[n].sum()) for task, n in store.tasks().items() if "/" not in task}
+        mix = Mix({"all": Slot(1, shares)}, PACK)
+    order, path = turns(mix.turn), args.lines or Path("packs.html")
+    with _planned(store, mix, of, args.count) as plan:
+        titles = [f"Pack {n}" + (f", {order[n % len(order)]}" if len(order) > 1 else "") for n in range(len(plan))]
+        packs = [_shown(title, store, plan, n, mix.tokens) for n, title in enumerate(titles)]
+    facts = {"store": str(args.path), "stage": args.stage or "none", "samples": f"{len(store):,}"}
+    path.write_text(Look(speaker, kinds, of).page(packs, facts), encoding="utf-8")
+    console.data({"page": str(path)})
+    console.text(str(path))
+    return 0
+
+
+@contextmanager
+def _planned(store: Store, mix: Mix, of: NDArray[np.int64], packs: int) -> Iterator[Plan]:
+    with TemporaryDirectory() as folder:
+        write_plan(Path(folder) / "plan", store, mix, of, packs)
+        yield Plan.open(Path(folder) / "plan")
+
+
+def _shown(title: str, store: Store, plan: Plan, pack: int, room: int) -> Shown:
+    starts, stops = plan.spans(plan[pack], store)
+    about = [store.about(sample) for sample in plan.samples(plan[pack], store).tolist()]
+    sequences = [store.spans(starts[n : n + 1], stops[n : n + 1]) for n in range(len(starts))]
+    return Shown(title, list(zip(about, sequences, strict=True)), room)
+
+
 Report = dict[str, Any]
 
 
@@ -87,9 +128,7 @@ def stats(args: Arguments, console: Console) -> int:
 
 def _of_stage(store: Store, kinds: tuple[str, ...], of: NDArray[np.int64], args: Arguments) -> Report:
     mix, packs = _stage(args)
-    with TemporaryDirectory() as folder:
-        write_plan(Path(folder) / "plan", store, mix, of, min(packs, args.count))
-        plan = Plan.open(Path(folder) / "plan")
+    with _planned(store, mix, of, min(packs, args.count)) as plan:
         rows = _rows(tally(store, of, kinds, plan))
         return rows | asdict(realised(store, plan, mix)) | {"left out": plan.left_out, "split": plan.split}
 

@@ -25,17 +25,29 @@ def mixture(
     groups: Mapping[str, NDArray[np.int64]], lengths: NDArray[np.int64], shares: Mapping[str, float], seed: int
 ) -> Iterator[Draw]:
     """Draws without end: groups take turns so that tokens come out in `shares`; inside a group every sample comes once
-    per epoch, in a new order each time. A group that `shares` does not name is left out."""
+    per epoch, in a new order each time. A group that `shares` does not name is left out.
+
+    Raises:
+        MioError: no group has both samples and a share.
+    """
     names = [n for n in sorted(groups) if shares.get(n, 0) > 0 and len(groups[n])]
     rngs = {n: np.random.default_rng([seed, number]) for number, n in enumerate(sorted(groups))}
-    queues: dict[str, list[int]] = {n: [] for n in names}
-    epochs = dict.fromkeys(names, -1)
-    spent = dict.fromkeys(names, 0.0)
     if not names:
         tasks = ", ".join(n for n in sorted(groups) if len(groups[n]))
         raise MioError(f"No samples for {', '.join(sorted(shares))}.", fix=f"Tasks with samples: {tasks or 'none'}.")
+    return _mixed({name: groups[name] for name in names}, lengths, shares, rngs)
+
+
+def _mixed(
+    groups: Mapping[str, NDArray[np.int64]],
+    lengths: NDArray[np.int64],
+    shares: Mapping[str, float],
+    rngs: Mapping[str, np.random.Generator],
+) -> Iterator[Draw]:
+    queues: dict[str, list[int]] = {n: [] for n in groups}
+    epochs, spent = dict.fromkeys(groups, -1), dict.fromkeys(groups, 0.0)
     while True:
-        name = min(names, key=spent.__getitem__)
+        name = min(spent, key=spent.__getitem__)
         if not queues[name]:
             queues[name] = rngs[name].permutation(groups[name]).tolist()
             epochs[name] += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from mio.checkpoint import commit, read_json, write_json
 from mio.config import to_dict
 from mio.data.packing import Draw, best_fit, cuts, in_turns, mixture, pieces
-from mio.data.store import Column, Store
+from mio.data.store import Column, Store, mapped
 
 Long = Literal["drop", "split"]
 
@@ -72,9 +73,8 @@ class Plan:
     @staticmethod
     def open(folder: Path) -> Plan:
         config = read_json(folder / "config.json")
-        offsets = np.load(folder / "offsets.npy", mmap_mode="r", allow_pickle=False)
-        extra = np.load(folder / "extra.npy", allow_pickle=False)
-        return Plan(Column(folder / "numbers.bin", np.uint32), offsets, extra, config["left_out"], config["split"])
+        numbers, extra = Column(folder / "numbers.bin", np.uint32), mapped(folder / "extra.npy")
+        return Plan(numbers, mapped(folder / "offsets.npy"), extra, config["left_out"], config["split"])
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -110,7 +110,7 @@ def write_plan(folder: Path, store: Store, mix: Mix, kinds: NDArray[np.int64], p
     long = _Long.of(store, mix, kinds)
 
     def write(staging: Path) -> None:
-        offsets = [0]
+        offsets = array("q", [0])
         with (staging / "numbers.bin").open("wb") as file:
             for pack in islice(_packs(store, mix, long), packs):
                 file.write(np.array([draw.number for draw in pack], np.uint32).tobytes())

@@ -104,8 +104,10 @@ def _tar(path: Path) -> Iterator[Entry]:
     number = 0
     try:
         with tarfile.open(path, "r:") as tar:
-            for number, (_, members) in enumerate(groupby(tar, lambda member: _stem(member.name)[0]), 1):
+            files = (member for member in iter(tar.next, None) if not member.isdir())
+            for number, (_, members) in enumerate(groupby(files, lambda member: _stem(member.name)[0]), 1):
                 yield _tar_sample(number, tar, list(members))
+                tar.members.clear()  # it would keep all that it has seen
             whole = _ends(path, tar.offset)
     except (tarfile.TarError, OSError, EOFError):
         whole = False

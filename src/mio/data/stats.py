@@ -69,53 +69,63 @@ def _share(counts: NDArray[np.int64], n: int) -> float:
 
 def tally(store: Store, of: NDArray[np.int64], kinds: tuple[str, ...], plan: Plan | None = None) -> Tally:
     """Of a whole store, every sample once, or of all packs of a plan. `of` (vocabulary,): kind of every id."""
-    numbers, repeats = np.arange(len(store)), np.ones(len(store), np.int64)
-    if plan is not None:
-        repeats = np.zeros(len(store) + len(plan.extra), np.int64)
-        for start in range(0, len(plan.numbers), 2**20):
-            repeats += np.bincount(plan.numbers[start : start + 2**20], minlength=len(repeats))
-        numbers = np.flatnonzero(repeats)
-    labels, table = len(store.index.names), np.zeros((2, len(store.index.names) * len(kinds)), np.int64)
+    counting, labels = _Counting(store, plan, of, len(kinds)), store.index.labels
+    repeats = counting.repeats()
+    numbers = np.flatnonzero(repeats)
+    table = np.zeros((2, len(store.index.names) * len(kinds)), np.int64)
     for start in range(0, len(numbers), _CHUNK):
-        table += _counted(store, of, plan, numbers[start : start + _CHUNK], repeats)
-    tokens, targets = table.reshape(2, labels, len(kinds))
-    size = np.bincount(store.index.labels, minlength=labels)
-    samples, least, most = _epochs(store, _of_samples(store, plan, repeats))
+        some = numbers[start : start + _CHUNK]
+        table += counting.cells(some, repeats[some])
+    tokens, targets = table.reshape(2, -1, len(kinds))
+    each = counting.of_samples(repeats)
+    least, most = np.full(len(tokens), np.iinfo(np.int64).max), np.zeros(len(tokens), np.int64)
+    np.minimum.at(least, labels, each)
+    np.maximum.at(most, labels, each)
+    samples = np.bincount(labels, each, minlength=len(tokens)).astype(np.int64)
     names = tuple("/".join(name) for name in store.index.names)
+    size = np.bincount(labels, minlength=len(tokens))
     return Tally(names, kinds, samples, size, least, most, tokens, targets)
 
 
-def _counted(
-    store: Store, of: NDArray[np.int64], plan: Plan | None, numbers: NDArray[np.int64], repeats: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """(2, labels * kinds): tokens and targets of some samples or pieces, times their repeats."""
-    samples = plan.samples(numbers, store) if plan else numbers
-    starts, stops = plan.spans(numbers, store) if plan else (store.offsets[numbers], store.offsets[numbers + 1])
-    whole, lengths, kinds = store.spans(starts, stops), stops - starts, int(of.max(initial=0)) + 1
-    whole.loss[(np.cumsum(lengths) - lengths)[lengths > 0]] = False  # nothing predicts a first id
-    place = np.repeat(store.index.labels[samples].astype(np.int64) * kinds, lengths) + of[whole.ids]
-    weight = np.repeat(repeats[numbers], lengths).astype(np.float64)
-    cells = len(store.index.names) * kinds
-    tokens = np.bincount(place, weight, minlength=cells)
-    return np.stack([tokens, np.bincount(place, weight * whole.loss, minlength=cells)]).astype(np.int64)
+@dataclass(frozen=True)
+class _Counting:
+    store: Store
+    plan: Plan | None
+    of: NDArray[np.int64]
+    kinds: int
 
+    def repeats(self) -> NDArray[np.int64]:
+        """How often every number comes: a sample's, and after those a piece's."""
+        if self.plan is None:
+            return np.ones(len(self.store), np.int64)
+        out = np.zeros(len(self.store) + len(self.plan.extra), np.int64)
+        for start in range(0, len(self.plan.numbers), 2**20):
+            out += np.bincount(self.plan.numbers[start : start + 2**20], minlength=len(out))
+        return out
 
-def _of_samples(store: Store, plan: Plan | None, repeats: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(samples,): how often each comes; one in pieces as often as its first piece."""
-    out = repeats[: len(store)].copy()
-    if plan is not None:
-        first = np.flatnonzero(plan.extra[:, 1] == 0)
-        out[plan.extra[first, 0]] = repeats[len(store) + first]
-    return out
+    def of_samples(self, repeats: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(samples,): how often each comes; one in pieces as often as its first piece."""
+        out = repeats[: len(self.store)].copy()
+        if self.plan is not None:
+            first = np.flatnonzero(self.plan.extra[:, 1] == 0)
+            out[self.plan.extra[first, 0]] = repeats[len(self.store) + first]
+        return out
 
+    def cells(self, numbers: NDArray[np.int64], repeats: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(2, labels * kinds): tokens and targets of samples or pieces that come so often."""
+        samples, starts, stops = self._places(numbers)
+        whole, lengths = self.store.spans(starts, stops), stops - starts
+        whole.loss[(np.cumsum(lengths) - lengths)[lengths > 0]] = False  # nothing predicts a first id
+        label = np.repeat(self.store.index.labels[samples].astype(np.int64), lengths)
+        cell, size = label * self.kinds + self.of[whole.ids], len(self.store.index.names) * self.kinds
+        weight = np.repeat(repeats, lengths).astype(np.float64)  # exact below 2**53
+        counts = [np.bincount(cell, w, minlength=size) for w in (weight, weight * whole.loss)]
+        return np.stack(counts).astype(np.int64)
 
-def _epochs(store: Store, repeats: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-    """(labels,) each: sum, least and most of the samples' repeats."""
-    labels, count = store.index.labels, len(store.index.names)
-    least, most = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
-    np.minimum.at(least, labels, repeats)
-    np.maximum.at(most, labels, repeats)
-    return np.bincount(labels, repeats, minlength=count).astype(np.int64), least, most
+    def _places(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        if self.plan is None:
+            return numbers, self.store.offsets[numbers], self.store.offsets[numbers + 1]
+        return self.plan.samples(numbers, self.store), *self.plan.spans(numbers, self.store)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""Pre-tokenized samples on disk: flat integer arrays and an index, memory-mapped, tied to what made them."""
+"""Pre-tokenized samples on disk: flat integer arrays and an index, tied to what made them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import mmap
+import os
 import shutil
-import sys
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 
 from mio.checkpoint import commit, read_json, require, write_json
 from mio.sequence import TokenSequence
+from mio.types import DataError
 
 Label = tuple[str, str]  # task, source
+Spans = list[tuple[int, int]]  # where stretches begin and end
+TRAINED = 31  # the bit of a stored id that says whether it is trained
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,11 @@ def write_store(
         lengths: list[int] = []
         with (
             (staging / "ids.bin").open("wb") as ids,
-            (staging / "loss.bin").open("wb") as loss,
             (staging / "samples.jsonl").open("w", encoding="utf-8") as samples,
         ):
             for record in records:
-                ids.write(record.sequence.ids.astype(np.uint32).tobytes())
-                loss.write(record.sequence.loss.astype(np.uint8).tobytes())
+                trained = record.sequence.loss.astype(np.uint32) << TRAINED
+                ids.write((record.sequence.ids.astype(np.uint32) | trained).tobytes())
                 lengths.append(len(record.sequence))
                 samples.write(json.dumps(record.about(), ensure_ascii=False) + "\n")
         for name, value in beside.items():
@@ -69,12 +71,12 @@ def join_stores(folder: Path, parts: Sequence[Path], fingerprint: str) -> None:
     """One store of all samples of several, in their order."""
 
     def write(staging: Path) -> None:
-        for name in ("ids.bin", "loss.bin", "samples.jsonl"):
+        for name in ("ids.bin", "samples.jsonl"):
             with (staging / name).open("wb") as whole:
                 for part in parts:
                     with (part / name).open("rb") as piece:
                         shutil.copyfileobj(piece, whole)
-        lengths = [np.diff(_array(part / "offsets.npy")) for part in parts]
+        lengths = [np.diff(mapped(part / "offsets.npy")) for part in parts]
         _finish(staging, np.concatenate([np.zeros(0, np.int64), *lengths]), fingerprint)
 
     commit(folder, write)
@@ -115,42 +117,46 @@ class Index:
         if "labels" not in config:  # written before there was an index
             return Index.of(folder / "samples.jsonl")
         names = tuple((str(task), str(source)) for task, source in config["labels"])
-        return Index(_array(folder / "labels.npy"), _array(folder / "lines.npy"), names)
+        return Index(mapped(folder / "labels.npy"), mapped(folder / "lines.npy"), names)
 
 
 class Column:
-    """A file of integers, mapped. Pages that were read are let go again now and then: the system keeps them cached,
-    but a pass over a large store takes no memory of this process."""
-
-    RELEASE = 1 << 24  # bytes read in between
+    """A file of numbers that is read where it is asked. Not mapped: pages of a map count as this process's memory, and
+    a random pass over a large store maps all of it."""
 
     def __init__(self, path: Path, kind: type[Any]) -> None:
-        with path.open("rb") as file:
-            size = path.stat().st_size  # an empty file cannot be mapped
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
-        self._all = np.frombuffer(self._map, kind) if self._map else np.empty(0, kind)
-        self._read = 0
+        self._file, self._kind = os.open(path, os.O_RDONLY), np.dtype(kind)
+        weakref.finalize(self, os.close, self._file)
+        self._length = os.fstat(self._file).st_size // self._kind.itemsize
 
     def __len__(self) -> int:
-        return len(self._all)
+        return self._length
 
-    def __getitem__(self, where: slice | NDArray[np.int64]) -> NDArray[Any]:
-        out = self._all[where].copy() if isinstance(where, slice) else self._all[where]
-        self._read += out.nbytes
-        if self._map is not None and self._read > self.RELEASE and sys.platform != "win32":
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._read = 0
-        return out
+    def __getitem__(self, span: slice) -> NDArray[Any]:
+        start, stop, _ = span.indices(self._length)
+        return self.gather([(start, max(start, stop))])
+
+    def gather(self, spans: Spans) -> NDArray[Any]:
+        """Stretches laid end to end.
+
+        Raises:
+            DataError: the file ends before one does.
+        """
+        size = self._kind.itemsize
+        data = bytearray().join([os.pread(self._file, size * (stop - start), size * start) for start, stop in spans])
+        if len(data) != size * sum([stop - start for start, stop in spans]):
+            raise DataError("The store is cut short.", fix="Make it again, or copy it again.")
+        return np.frombuffer(data, self._kind)
 
 
 @dataclass(frozen=True)
 class Store:
-    """ids (tokens,) uint32, loss (tokens,) uint8, offsets (samples + 1,), and what is known of every sample.
-
-    `digest`: 16 hex digits over all that the store holds."""
+    """ids (tokens,) uint32 with the loss mask as their highest bit, offsets (samples + 1,), and what is known of every
+    sample. `loss` (tokens,) uint8: where a mask has a file of its own, as in older stores. `digest`: 16 hex digits over
+    all that the store holds."""
 
     ids: Column
-    loss: Column
+    loss: Column | None
     offsets: NDArray[np.int64]
     index: Index
     lines: Column
@@ -158,7 +164,7 @@ class Store:
 
     @staticmethod
     def open(folder: Path, fingerprint: str) -> Store:
-        """Memory-map a store.
+        """Open a store; nothing but its index comes into memory.
 
         Raises:
             DataError: it was written with another fingerprint. MissingError: there is none.
@@ -168,8 +174,8 @@ class Store:
         manifest = json.dumps(read_json(folder / "manifest.json"), sort_keys=True)
         return Store(
             Column(folder / "ids.bin", np.uint32),
-            Column(folder / "loss.bin", np.uint8),
-            _array(folder / "offsets.npy"),
+            Column(folder / "loss.bin", np.uint8) if (folder / "loss.bin").is_file() else None,
+            mapped(folder / "offsets.npy"),
             Index.open(folder, config),
             Column(folder / "samples.jsonl", np.uint8),
             hashlib.sha256(manifest.encode()).hexdigest()[:16],
@@ -179,15 +185,16 @@ class Store:
         return len(self.offsets) - 1
 
     def __getitem__(self, number: int) -> TokenSequence:
-        span = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
-        return TokenSequence(self.ids[span].astype(np.int64), self.loss[span].astype(bool))
+        return self._tokens([(int(self.offsets[number]), int(self.offsets[number + 1]))])
 
     def spans(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> TokenSequence:
         """Stretches of the store's tokens, laid end to end."""
-        lengths = stops - starts
-        where = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
-        where += np.arange(len(where))
-        return TokenSequence(self.ids[where].astype(np.int64), self.loss[where].view(np.bool_))
+        return self._tokens(list(zip(starts.tolist(), stops.tolist(), strict=True)))
+
+    def _tokens(self, spans: Spans) -> TokenSequence:
+        ids = self.ids.gather(spans)
+        loss = self.loss.gather(spans) if self.loss else ids >> TRAINED
+        return TokenSequence((ids & (1 << TRAINED) - 1).astype(np.int64), loss.astype(np.bool_))
 
     def about(self, number: int) -> dict[str, Any]:
         """Id, task, source, licence and hash of a sample."""
@@ -209,5 +216,6 @@ class Store:
         return {name: np.sort(np.concatenate(numbers)) for name, numbers in groups.items()}
 
 
-def _array(path: Path) -> NDArray[Any]:
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+def mapped(path: Path) -> NDArray[Any]:
+    """An array that stays on disk; as a plain one, since numpy's own class for it is slow in small steps."""
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)

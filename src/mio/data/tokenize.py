@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import groupby
 from pathlib import Path
 
 from tqdm import tqdm
@@ -61,9 +61,9 @@ class Tokenizing:
     found: int = 0
 
     def parts(self, folder: Path) -> Iterator[Path]:
-        """Every chunk's store, in the order of the records."""
-        entries = self.reading.entries()
-        while chunk := list(islice(entries, CHUNK)):
+        """Every chunk's store, in the order of the records. A bad record leaves a gap in its chunk."""
+        for _, group in groupby(self.reading.entries(), lambda made: (made[0].line - 1) // CHUNK):
+            chunk = list(group)
             part = folder / self._key(chunk)
             if (part / "config.json").is_file():
                 self.found += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 from mio.data.prepare import text_of
 from mio.data.sources import Item
 from mio.evals import features
+from mio.evals.metrics import intelligibility
 from mio.evals.metrics.images import frechet_distance, psnr, ssim
+from mio.evals.metrics.intelligibility import stoi
 from mio.evals.metrics.speech import log_spectral_distance, speaker_similarity
 from mio.evals.metrics.statistics import Floats, Score, mean
 from mio.media import resize
@@ -24,12 +27,13 @@ Pairs = Sequence[tuple[Any, Any]]  # an original and what became of it, in one f
 
 @dataclass(frozen=True)
 class Measure:
-    """`sign`: 1 where more is better, -1 where less is. `of`: the score of pairs of originals and reconstructions."""
+    """`sign`: 1 where more is better, -1 where less is. `of`: the score of pairs of originals and reconstructions;
+    None where no pair can be scored."""
 
     what: str
     unit: str
     sign: int
-    of: Callable[[Pairs], Score]
+    of: Callable[[Pairs], Score | None]
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,10 @@ def _perceptual(pairs: Pairs) -> Score:
     return mean(np.concatenate(distances))
 
 
-def _frechet(pairs: Pairs) -> Score:
+def _frechet(pairs: Pairs) -> Score | None:
     """A distance of two sets, so without an interval."""
+    if len(pairs) < 2:
+        return None
     a, b = (features.picture_statistics([p.pixels for p in side]) for side in zip(*pairs, strict=True))
     distance = frechet_distance(a, b)
     return Score(distance, len(pairs), distance, distance)
@@ -113,13 +119,24 @@ def _lsd(a: Audio, b: Audio) -> float:
     return log_spectral_distance(features.power(a), features.power(b), floor=1e-5)
 
 
+def _stoi(pairs: Pairs) -> Score | None:
+    """Of the sounds of which 0.4 s are not silent."""
+    values = []
+    for a, b in pairs:
+        with suppress(ValueError):
+            values.append(stoi(*(resample(sound, intelligibility.RATE).samples for sound in (a, b))))
+    return mean(values) if values else None
+
+
 def _level(a: Audio, b: Audio) -> float:
     quiet, loud = (float(np.sqrt((s.samples**2).mean())) for s in (b, a))
     return quiet / max(loud, 1e-6)
 
 
-def _voices(pairs: Pairs) -> Score:
+def _voices(pairs: Pairs) -> Score | None:
     """Cosines of `features.voice_features`, standardised over the originals."""
+    if len(pairs) < 2:
+        return None
     a, b = (features.voice_features(side) for side in zip(*pairs, strict=True))
     centre, spread = a.mean(0), np.maximum(a.std(0), 1e-6)
     return speaker_similarity((a - centre) / spread, (b - centre) / spread)
@@ -150,6 +167,7 @@ SOUNDS = Kind(
     (
         Measure("mel distance", "nats", -1, each(_mel)),
         Measure("log-spectral distance", "dB", -1, each(_lsd)),
+        Measure("STOI, where 0.4 s are not silent", "", 1, _stoi),
         Measure("speaker similarity (mel cepstra)", "", 1, _voices),
         Measure("level kept (RMS)", "", 1, each(_level)),
     ),

@@ -91,9 +91,16 @@ def reconstruction(trial: Trial, shown: Exhibits) -> Iterator[Line]:
     """Originals against what was decoded, and whether decoding is stable: encode(decode(c)) = c."""
     pairs = [shown.kind.pair(a, b) for a, b in zip(shown.media, trial.rebuilt, strict=True)]
     for m in shown.kind.measures:
-        yield Line("reconstruction", m.what, m.unit, m.sign, m.of(pairs))
-    kept = mean([idempotence(c, again) for c, again in zip(trial.codes, trial.again, strict=True)])
+        if score := m.of(pairs):
+            yield Line("reconstruction", m.what, m.unit, m.sign, score)
+    kept = mean([_kept(c, again) for c, again in zip(trial.codes, trial.again, strict=True)])
     yield Line("reconstruction", "codes kept by encode(decode(c))", "%", 1, kept)
+
+
+def _kept(codes: Codes, again: Codes) -> float:
+    """Over the spans and steps that both have: some decoders give a little more or less than was encoded."""
+    spans, _, steps = np.minimum(codes.shape, again.shape)
+    return idempotence(codes[:spans, :, :steps], again[:spans, :, :steps])
 
 
 def recognised(media: Sequence[Any], shown: Exhibits) -> Iterator[Line]:

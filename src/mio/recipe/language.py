@@ -66,7 +66,10 @@ class _LanguageObjective:
         return self.loader.batch(step)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return next_token_loss(self.module, batch, self.kinds, self.weights)
+        """With the realised share of every kind among the targets, for the log."""
+        shares = torch.bincount(batch.kinds, minlength=len(self.kinds)) / max(len(batch.kinds), 1)
+        realised = {f"share of {kind}": share for kind, share in zip(self.kinds, shares, strict=True)}
+        return next_token_loss(self.module, batch, self.kinds, self.weights) | realised
 
 
 def language_stages(run: Run) -> None:

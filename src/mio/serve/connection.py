@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -67,10 +66,11 @@ class Server(uvicorn.Server):
         self._leaving = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Not uvicorn's own, which kills the process with the same signal once it has ended."""
         self.drain()
         if self._leaving or self.idle():
-            super().handle_exit(sig, frame)
-        elif not self._leaving:
+            self.force_exit, self.should_exit = self._leaving, True
+        else:
             self._leaving = True
             asyncio.get_event_loop().call_soon_threadsafe(self._leave_soon)
 
@@ -81,7 +81,7 @@ class Server(uvicorn.Server):
         end = asyncio.get_running_loop().time() + self.seconds
         while not self.idle() and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.05)
-        super().handle_exit(signal.SIGTERM, None)
+        self.should_exit = True
 
 
 def configure(app: Any, host: str, port: int) -> uvicorn.Config:
