@@ -114,10 +114,10 @@ class Steps:
             _norm(layer.input_layernorm),  # type: ignore[arg-type]
             fused([a.q_proj, a.k_proj, a.v_proj]),  # type: ignore[union-attr, list-item]
             self._heads(a),  # type: ignore[arg-type]
-            a.o_proj,  # type: ignore[union-attr, arg-type]
+            fused([a.o_proj]),  # type: ignore[union-attr, list-item]
             _norm(layer.post_attention_layernorm),  # type: ignore[arg-type]
             fused([mlp.gate_proj, mlp.up_proj]),  # type: ignore[union-attr, list-item]
-            mlp.down_proj,  # type: ignore[union-attr, arg-type]
+            fused([mlp.down_proj]),  # type: ignore[union-attr, list-item]
         )
 
     def _heads(self, attention: nn.Module) -> _Norm | None:
@@ -156,19 +156,18 @@ class Steps:
 
     def _attend(self, layer: _Layer, x: Tensor, held: Tensor, at: _Place) -> Tensor:
         """x (N, width) -> (N, H * Dh), once `held` (2, B, Hkv, positions, Dh) has their keys and values."""
-        c, batch = self.config, held.shape[1]
-        qkv = layer.qkv(x).unflatten(-1, (-1, c.head_dim))  # (N, H + 2 Hkv, Dh)
+        c, count, batch, group = self.config, len(x), held.shape[1], self.config.heads // self.config.kv_heads
+        qkv = layer.qkv(x).view(count, -1, c.head_dim)  # (N, H + 2 Hkv, Dh)
         if layer.heads is not None:
             qkv = self._normed(qkv, layer.heads)
-        swapped = qkv.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+        swapped = qkv.view(count, -1, 2, c.head_dim // 2).flip(2).view_as(qkv)
         turned = torch.addcmul(qkv * at.cos, swapped, at.sin)
-        held[:, at.rows, :, at.positions] = turned[:, c.heads :].unflatten(1, (2, c.kv_heads))
-        q = turned[:, : c.heads].reshape(batch, -1, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
-        q = q.transpose(1, 2).flatten(2, 3)  # (B, Hkv, T * H / Hkv, Dh)
+        held[:, at.rows, :, at.positions] = turned[:, c.heads :].view(count, 2, c.kv_heads, c.head_dim)
+        q = turned[:, : c.heads].reshape(batch, -1, c.kv_heads, group, c.head_dim)
+        q = q.transpose(1, 2).flatten(2, 3)  # (B, Hkv, T * group, Dh)
         keys, values = held[..., : at.seen, :]
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=at.mask)
-        out = out.unflatten(2, (-1, c.heads // c.kv_heads)).transpose(1, 2)
-        return out.reshape(len(x), -1)
+        return out.view(batch, c.kv_heads, -1, group, c.head_dim).transpose(1, 2).reshape(count, -1)
 
     def _normed(self, qkv: Tensor, norm: _Norm) -> Tensor:
         turned = F.rms_norm(qkv[:, : len(norm.weight)], (self.config.head_dim,), None, norm.eps) * norm.weight
