@@ -20,13 +20,16 @@ def counts(vocab: Vocabulary, ids: Sequence[int]) -> dict[str, int]:
 
 
 class Reader:
-    """`out`: what was asked for; where it names a row made of spans (video), a run of them becomes one piece."""
+    """`out`: what was asked for; where it names a row made of spans (video), a run of them becomes one piece. A span that
+    stands alone stays what it is where that was asked for as well: a picture, not a clip of one frame."""
 
     def __init__(self, model: Model, out: str) -> None:
         vocab = model.processor.vocab
         self.model = model
         self.ends = dict(vocab.bounds(row.name) for row in vocab.rows if row.size)
-        self.row = next((r for r in vocab.rows if r.spans_of and r.name in model.kinds(out)), None)
+        kinds = model.kinds(out)
+        self.row = next((r for r in vocab.rows if r.spans_of and r.name in kinds), None)
+        self.alone = self.row.spans_of if self.row is not None and self.row.spans_of in kinds else ""
         self.held: list[int] = []
         self.run: list[Codes] = []  # spans of a piece that has not ended
 
@@ -64,7 +67,7 @@ class Reader:
     def _gathered(self) -> Iterator[Piece]:
         if self.run and self.row is not None:
             codes, self.run = np.concatenate(self.run), []
-            yield self._piece(Encoded(self.row.name, codes))
+            yield self._piece(Encoded((len(codes) == 1 and self.alone) or self.row.name, codes))
 
     def _piece(self, part: Text | Encoded) -> Piece:
         made = self.model.decoded(part)
