@@ -147,7 +147,9 @@ def test_the_gallery_and_the_viewer_show_all_media_one_after_the_other(full: Vis
     full.page.locator("#gallery-items .tile").first.click()
     seen = []
     for _ in range(4):
-        seen.append((full.page.inner_text("#viewer-count"), full.page.locator("#viewer-stage > *").evaluate("n => n.tagName")))
+        seen.append(
+            (full.page.inner_text("#viewer-count"), full.page.locator("#viewer-stage > *").evaluate("n => n.tagName"))
+        )
         full.page.locator("#viewer-save").press("ArrowRight")
     assert seen == [("1 of 3", "IMG"), ("2 of 3", "DIV"), ("3 of 3", "VIDEO"), ("1 of 3", "IMG")]
     assert saved(full, full.page.locator("#viewer-save"))[0].endswith(".wav")
@@ -569,8 +571,16 @@ def test_nothing_a_model_says_becomes_markup_or_an_address_that_runs(full: Visit
 
 
 def test_media_of_types_that_could_run_are_never_shown(full: Visit) -> None:
-    urls = ["data:image/svg+xml;base64,PHN2Zz4=", "data:text/html;base64,PGI+", "https://elsewhere.test/a.png", "data:video/mp4;base64,AA=="]
+    urls = [
+        "data:image/svg+xml;base64,PHN2Zz4=",
+        "data:text/html;base64,PGI+",
+        "https://elsewhere.test/a.png",
+        "data:video/mp4;base64,AA==",
+    ]
     script = "async (urls) => { const { blobOf } = await import('/media.js'); return urls.map((url) => blobOf(url, 'image') !== null); }"
     assert full.page.evaluate(script, urls) == [False] * 4
-    png = "data:image/png;base64," + __import__("base64").b64encode(encode_image(Image(np.zeros((2, 2, 3), np.uint8)))).decode()
+    png = (
+        "data:image/png;base64,"
+        + __import__("base64").b64encode(encode_image(Image(np.zeros((2, 2, 3), np.uint8)))).decode()
+    )
     assert full.page.evaluate(script, [png]) == [True]
