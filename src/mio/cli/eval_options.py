@@ -69,7 +69,7 @@ def _matrix(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help=about)
     out = "the page (default: matrix.html)"
     parser.add_argument("-o", "--out", type=Path, dest="path", default=Path("matrix.html"), metavar="FILE", help=out)
-    parser.add_argument("--limit", type=count, default=40, metavar="N", help="items of a direction (default: 40)")
+    parser.add_argument("--limit", type=count, default=20, metavar="N", help="items of a direction (default: 20)")
     parser.add_argument("--batch", type=count, default=16, metavar="N", help="answers at a time (default: 16)")
     model_option(parser)
 
