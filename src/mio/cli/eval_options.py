@@ -74,6 +74,13 @@ def _matrix(parser: argparse.ArgumentParser) -> None:
     model_option(parser)
 
 
+def _interleaved(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=count, default=40, metavar="N", help="stories (default: 40)")
+    parser.add_argument("--batch", type=count, default=8, metavar="N", help="answers at a time (default: 8)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the stories (default: 0)")
+    model_option(parser)
+
+
 EVAL: Mapping[str, EvalCommand] = {
     "run": EvalCommand(
         "Let a model answer a benchmark, and score it. Killed, the same command goes on.",
@@ -95,5 +102,10 @@ EVAL: Mapping[str, EvalCommand] = {
         "Measure every direction of input and output, as one page with samples.",
         ("mio eval matrix -o matrix.html",),
         _matrix,
+    ),
+    "interleaved": EvalCommand(
+        "Ask for stories of texts and pictures whose truth is known, and mark structure, agreement and order.",
+        ("mio eval interleaved --limit 100",),
+        _interleaved,
     ),
 }
