@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from mio.decoding.engine import Request, generate
+from mio.decoding.engine import generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
 from mio.decoding.pattern import One, any_order
+from mio.decoding.request import Request
 from mio.decoding.sampling import Sampling
 from mio.models.backbone import Backbone
 from mio.sequence import order, parse

@@ -229,7 +229,7 @@ def test_hostile_text_stays_text(model: Model) -> None:
 def test_a_conversation_beyond_the_window_is_refused_and_never_cut(model: Model) -> None:
     with pytest.raises(MioError, match="of 4096 positions"):
         model.chat("漢" * 1400)
-    request = model._request(Job(Turns((user("漢" * 1000),)), tokens=4096))
+    request = model.request(Job(Turns((user("漢" * 1000),)), tokens=4096))
     header = [model.processor.vocab.id("<|im_start|>"), *model.processor.text.encode("assistant\n")]
     assert request.prompt[-len(header) :] == header
 
@@ -239,7 +239,7 @@ def test_a_conversation_beyond_the_window_is_refused_and_never_cut(model: Model)
 
 def stops(model: Model) -> set[int]:
     turns = Turns((user("a"),))
-    return {model._request(Job(content)).grammar.stop for content in (turns, Document((Text("a"),)))}
+    return {model.request(Job(content)).grammar.stop for content in (turns, Document((Text("a"),)))}
 
 
 def test_answers_of_instruct_end_with_7_and_of_base_with_2(model: Model, base: Model) -> None:
@@ -252,7 +252,7 @@ def test_answers_of_instruct_end_with_7_and_of_base_with_2(model: Model, base: M
 @pytest.mark.parametrize("profile", ["", "paper", "release"])
 def test_a_request_is_decoded_as_its_profile_says(model: Model, profile: str, out: str) -> None:
     expected = PROFILES[profile or "paper"]["interleaved" if "," in out else out]
-    request = model._request(Job(Turns((user("a"),)), out, tokens=300, profile=profile))
+    request = model.request(Job(Turns((user("a"),)), out, tokens=300, profile=profile))
     assert set(request.sampling.values()) == {expected}
     assert request.sampling.keys() >= ({"text"} if "text" in out else {"image" if out == "video" else out})
     assert request.beams == (expected.beams if isinstance(expected, BeamSearch) else 1)
@@ -260,7 +260,7 @@ def test_a_request_is_decoded_as_its_profile_says(model: Model, profile: str, ou
 
 def test_own_sampling_goes_before_the_profile(model: Model) -> None:
     job = Job(Turns((user("a"),)), "text,speech", 60, sampling={"text": GREEDY}, profile="release")
-    assert model._request(job).sampling == {"text": GREEDY, "speech": PROFILES["release"]["interleaved"]}
+    assert model.request(job).sampling == {"text": GREEDY, "speech": PROFILES["release"]["interleaved"]}
 
 
 def test_an_unknown_profile_is_refused(model: Model) -> None:

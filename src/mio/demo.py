@@ -171,7 +171,7 @@ def answered(model: Model, cards: Sequence[Card]) -> list[Card]:
     """All as one batch; if that fails, one by one, so that a bad card costs its own answer only."""
     jobs = [Job(Turns(c.turns.messages[:-1]), c.ask.out, 500, seed=c.number) for c in cards if not c.error]
     try:
-        start, replies = time.perf_counter(), iter(model.run(jobs) if jobs else [])
+        start, replies = time.perf_counter(), (reply.checked() for reply in (model.run(jobs) if jobs else []))
     except MioError as error:
         if len(cards) > 1:
             return [one for card in cards for one in answered(model, [card])]

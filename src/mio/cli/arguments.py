@@ -27,6 +27,8 @@ class Arguments(argparse.Namespace):
     lines: Path | None  # where to put lines
     folder: Path
     recipe: str
+    kind: str  # of tokenizer
+    stage: str  # of a recipe; "": none
     data: Path | None
     run: Path | None
     changes: list[str]
@@ -48,8 +50,16 @@ class Arguments(argparse.Namespace):
     load: bool
     format: str  # of data, by name
     max_bad_fraction: float
+    host: str
+    port: int
+    names: list[str]  # of the server, in Host headers
+    key_file: Path | None
+    fetch: list[str]  # hosts
+    lanes: int
+    queue: int
+    marks: bool
     task: str  # of an evaluation, by name
-    tasks: str  # names with commas; "": all
+    tasks: list[str]
     first: Path  # a run
     second: Path
     limit: int  # 0: all items
@@ -57,3 +67,6 @@ class Arguments(argparse.Namespace):
     samples: bool
     threshold: float | None
     witnesses: Path | None
+    devices: int
+    memory: float  # GB; 0: what this machine has
+    rate: float  # GFLOP/s; 0: measured

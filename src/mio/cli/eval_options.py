@@ -31,7 +31,8 @@ def _paper(parser: argparse.ArgumentParser) -> None:
     _data(parser)
     out = "where answers and scores go (default: evals/paper)"
     parser.add_argument("-o", "--out", type=Path, dest="run", metavar="DIR", help=out)
-    parser.add_argument("--tasks", default="", metavar="TASK,...", help="only these")
+    only = "only this one; may be repeated"
+    parser.add_argument("--task", action="append", dest="tasks", default=[], metavar="TASK", help=only)
     _answers(parser)
 
 
@@ -81,6 +82,16 @@ def _interleaved(parser: argparse.ArgumentParser) -> None:
     model_option(parser)
 
 
+def _tokenizer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", type=Path, nargs="+", metavar="NAME|PATH", help="models or runs, or one that ships")
+    data = "a corpus folder, whose validation split is measured (default: the sample that ships)"
+    parser.add_argument("--data", type=Path, metavar="DIR", help=data)
+    out = "where index.html and report.json go (default: tokenizer-card)"
+    parser.add_argument("-o", type=Path, dest="folder", default=Path("tokenizer-card"), metavar="DIR", help=out)
+    most = "most held-out media of each source (default: 150)"
+    parser.add_argument("-n", type=count, dest="count", default=150, metavar="N", help=most)
+
+
 EVAL: Mapping[str, EvalCommand] = {
     "run": EvalCommand(
         "Let a model answer a benchmark, and score it. Killed, the same command goes on.",
@@ -107,5 +118,10 @@ EVAL: Mapping[str, EvalCommand] = {
         "Ask for stories of texts and pictures whose truth is known, and mark structure, agreement and order.",
         ("mio eval interleaved --limit 100",),
         _interleaved,
+    ),
+    "tokenizer": EvalCommand(
+        "Measure tokenizers side by side, as a table and as a page with originals and reconstructions.",
+        ("mio eval tokenizer tiny --data corpus", "mio eval tokenizer runs/a runs/b --data corpus -o card"),
+        _tokenizer,
     ),
 }

@@ -10,6 +10,7 @@ from typing import Any
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.inputs import open_model
+from mio.cli.report_card import tokenizer
 from mio.config import suggest
 from mio.evals.answering import answer
 from mio.evals.benchmarks.items import read_items
@@ -130,7 +131,7 @@ def compare_runs(args: Arguments, console: Console) -> int:
 
 def paper(args: Arguments, console: Console) -> int:
     """Every row that the paper reports, with ours where its data are there; 3 where a task could not be measured."""
-    wanted = [w for w in args.tasks.split(",") if w] or list(TASKS)
+    wanted = args.tasks or list(TASKS)
     for name in wanted:
         if name not in TASKS:
             raise MioError(f"No task {name!r}.", fix=suggest(name, TASKS))
@@ -182,7 +183,7 @@ def _mark(row: Mapping[str, Any]) -> str:
 
 
 def matrix(args: Arguments, console: Console) -> int:
-    from mio.evals.matrix import write_matrix
+    from mio.evals.matrix_page import write_matrix
 
     page = write_matrix(open_model(args.model), args.data, args.path, args.limit, args.batch)
     console.data({"page": str(page)})
@@ -202,5 +203,5 @@ def interleaved(args: Arguments, console: Console) -> int:
 
 COMMANDS: Mapping[str, Callable[[Arguments, Console], int]] = {
     "run": run, "ls": ls, "compare": compare_runs, "paper": paper, "matrix": matrix,
-    "interleaved": interleaved,
+    "interleaved": interleaved, "tokenizer": tokenizer,
 }  # fmt: skip

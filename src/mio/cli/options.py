@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 
 
@@ -47,3 +48,21 @@ def size(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def recipe_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a name that `mio recipes ls` knows, or a .yaml file")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a corpus folder (default: the sample that ships)")
+    parser.add_argument("--out", type=Path, dest="run", metavar="RUN", help="the run's folder (default: runs/RECIPE)")
+    changes = "change a field by its path; may be repeated"
+    parser.add_argument("--set", action="append", dest="changes", default=[], metavar="A.B=C", help=changes)
+    cores = os.cpu_count() or 1
+    workers = "processes that share the cores: stages side by side, and ranks of one training (default: 2)"
+    parser.add_argument("--workers", type=int, default=min(2, cores), metavar="N", help=workers)

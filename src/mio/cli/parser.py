@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from mio.cli.arguments import Arguments, Command
 from mio.cli.console import Console
+from mio.cli.data_options import DATA
 from mio.cli.eval_options import EVAL
 from mio.cli.options import count as _count
 from mio.cli.options import model_option as _model_option
 from mio.cli.options import profile_option as _profile_option
+from mio.cli.options import recipe_options as _recipe_options
 from mio.cli.options import seed as _seed
 from mio.cli.options import size as _size
 from mio.cli.options import temperature as _temperature
@@ -44,20 +45,10 @@ def parse(words: Sequence[str]) -> Arguments:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     _common(top)
     group = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for add in (
-        _doctor,
-        _tokenize,
-        _detokenize,
-        _data,
-        _train,
-        _chat,
-        _generate,
-        _eval,
-        _demo,
-        _inspect,
-        _export,
-        _recipes,
-    ):
+    reading = (_doctor, _tokenize, _detokenize, _data)
+    training = (_plan, _train_tokenizer, _train)
+    using = (_chat, _generate, _serve, _eval, _demo, _inspect, _export, _recipes)
+    for add in (*reading, *training, *using):
         add(group)
     return top.parse_args(words, namespace=Arguments())
 
@@ -135,61 +126,35 @@ def _detokenize(group: _Group) -> None:
 
 def _data(group: _Group) -> None:
     inner = _add_group(group, "data", "Prepare training data, or look at them.")
-    _prepare(inner)
-    _show(inner)
-    _validate(inner)
+    for name, row in DATA.items():
+
+        def run(args: Arguments, console: Console, name: str = name) -> int:
+            from mio.cli import data
+
+            return data.COMMANDS[name](args, console)
+
+        row.options(_add(inner, name, run, row.about, row.examples))
 
 
-def _prepare(group: _Group) -> None:
+def _plan(group: _Group) -> None:
     def run(args: Arguments, console: Console) -> int:
-        from mio.cli import runs
+        from mio.cli import plan
 
-        return runs.prepare(args, console)
+        return plan.show(args, console)
 
-    about = "Run a recipe up to its token stores: tokenizers, then every sample as ids."
-    parser = _add(group, "prepare", run, about, ["mio data prepare tiny --data corpus --out runs/tiny"])
-    _recipe_options(parser)
-
-
-def _show(group: _Group) -> None:
-    def run(args: Arguments, console: Console) -> int:
-        from mio.cli import runs
-
-        return runs.show(args, console)
-
-    about = "Print samples of a token store, spread evenly over it."
-    parser = _add(group, "show", run, about, ["mio data show runs/tiny/prepare/instruct -n 5"])
-    parser.add_argument("path", type=Path, metavar="STORE", help="a folder such as RUN/prepare/instruct")
-    parser.add_argument("-n", type=_count, dest="count", default=3, metavar="N", help="how many (default: 3)")
-    _model_option(parser)
-
-
-def _validate(group: _Group) -> None:
-    def run(args: Arguments, console: Console) -> int:
-        from mio.cli import validate
-
-        return validate.validate(args, console)
-
-    about = "Read a JSONL file and all its media, and name every fault by file and line."
-    examples = ["mio data validate chats.jsonl --format messages --quarantine quarantine.jsonl"]
-    parser = _add(group, "validate", run, about, examples)
-    parser.add_argument("path", type=Path, metavar="FILE.jsonl", help="media are named from its folder")
-    names = ["messages", "sharegpt", "captions", "manifest", "videos", "obelics", "mmc4"]  # data.formats.FORMATS
-    parser.add_argument("--format", choices=names, default="messages", help="how records are laid out")
-    parser.add_argument("--quarantine", type=Path, dest="lines", metavar="FILE", help="write the faults there, too")
-    bad = "exit with 3 when a larger share of the records is bad (default: 0)"
-    parser.add_argument("--max-bad-fraction", type=float, default=0.0, metavar="F", help=bad)
-
-
-def _recipe_options(parser: _Parser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="a name that `mio recipes ls` knows, or a .yaml file")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="a corpus folder (default: the sample that ships)")
-    parser.add_argument("--out", type=Path, dest="run", metavar="RUN", help="the run's folder (default: runs/RECIPE)")
-    changes = "change a field by its path; may be repeated"
-    parser.add_argument("--set", action="append", dest="changes", default=[], metavar="A.B=C", help=changes)
-    cores = os.cpu_count() or 1
-    workers = "processes that share the cores: stages side by side, and ranks of one training (default: 2)"
-    parser.add_argument("--workers", type=int, default=min(2, cores), metavar="N", help=workers)
+    examples = ["mio plan tiny", "mio plan mine.yaml --devices 8 --memory 80 --rate 400000"]
+    about = "Say what a recipe's language stages will take, and what to change where it does not fit."
+    parser = _add(group, "plan", run, about, examples)
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or a .yaml file")
+    about = "a run that has prepared its samples: exact tokens instead of upper bounds"
+    parser.add_argument("--run", type=Path, metavar="DIR", help=about)
+    parser.add_argument("--devices", type=_count, default=1, metavar="N", help="ranks that share a step (default: 1)")
+    about = "GB of each device (default: this machine's free memory, shared by all)"
+    parser.add_argument("--memory", type=_size, default=0.0, metavar="GB", help=about)
+    about = "GFLOP/s of each device in one large product (default: measured here, shared by all)"
+    parser.add_argument("--rate", type=_size, default=0.0, metavar="GFLOPS", help=about)
+    about = "change the recipe: backbone.layers=4"
+    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=about)
 
 
 def _train(group: _Group) -> None:
@@ -203,6 +168,19 @@ def _train(group: _Group) -> None:
     parser = _add(group, "train", run, about, examples)
     _recipe_options(parser)
     parser.add_argument("--only", default="", metavar="STAGE,...", help="only these stages")
+
+
+def _train_tokenizer(group: _Group) -> None:
+    def run(args: Arguments, console: Console) -> int:
+        from mio.cli import runs
+
+        return runs.train_tokenizer(args, console)
+
+    examples = ["mio train-tokenizer image tiny --data corpus --out runs/a", "mio eval tokenizer runs/a --data corpus"]
+    about = "Train one tokenizer of a recipe. Codebook health goes to RUN/metrics.jsonl, samples to RUN/work."
+    parser = _add(group, "train-tokenizer", run, about, examples)
+    parser.add_argument("kind", choices=["text", "image", "speech"], help="what it is for; clips are pictures")
+    _recipe_options(parser)
 
 
 def _chat(group: _Group) -> None:
@@ -260,6 +238,43 @@ def _generate(group: _Group) -> None:
     _profile_option(parser)
     _model_option(parser)
     _weights_options(parser)
+
+
+def _serve(group: _Group) -> None:
+    def run(args: Arguments, console: Console) -> int:
+        from mio.cli import serve
+
+        return serve.serve(args, console)
+
+    about = "Serve a model: OpenAI's API, and a page to talk to it. Keys come from MIO_API_KEY or --key-file."
+    examples = ["mio serve", "mio serve --model runs/tiny/model --port 9000 --lanes 8"]
+    examples += ["MIO_API_KEY=... mio serve --host 0.0.0.0 --name mio.example.org"]
+    parser = _add(group, "serve", run, about, examples)
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=_port, default=8000, metavar="N", help="0 takes any free one (default: 8000)")
+    names = "a name that clients reach it by; may be repeated (default: this machine's own, or any beyond it)"
+    parser.add_argument("--name", action="append", dest="names", default=[], metavar="HOST", help=names)
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="API keys, one a line")
+    fetch = "let requests name media there by https URL; may be repeated (default: data: URLs only)"
+    parser.add_argument("--allow-media-domain", action="append", dest="fetch", default=[], metavar="HOST", help=fetch)
+    parser.add_argument("--lanes", type=_count, default=4, metavar="N", help="answers side by side (default: 4)")
+    parser.add_argument("--queue", type=_count, default=64, metavar="N", help="requests that may wait (default: 64)")
+    marks = "off: leave generated files without the mark that a model made them (default: on)"
+    parser.add_argument("--provenance", type=_switch, dest="marks", default=True, metavar="on|off", help=marks)
+    _model_option(parser)
+    _weights_options(parser)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
+    return text == "on"
 
 
 def _eval(group: _Group) -> None:

@@ -95,7 +95,8 @@ def _written(task: Task, model: Model, group: Numbered, folder: Path, settings: 
         for n, item in group
     ]
     out = []
-    for (n, item), reply in zip(group, model.run(jobs), strict=True):
+    replies = [reply.checked() for reply in model.run(jobs)]
+    for (n, item), reply in zip(group, replies, strict=True):
         files = reply.save(folder / "media", f"{n:06d}")
         names = tuple(str(f.relative_to(folder)) for f in files)
         out.append(Answer(item.id, reply.text, names, faults=reply.faults))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,6 @@ from mio.data.sources import Item, read_corpus
 from mio.data.tasks import INSTRUCT, Shelf, Task, ask, medium
 from mio.evals.judges import as_sounds
 from mio.evals.metrics import Share, normal
-from mio.evals.planning import commit
 from mio.evals.tasks import TOKENS, reference, request, takes_turns
 from mio.media import resize
 from mio.pipeline import Job, Model, Reply, write_media
@@ -260,23 +258,3 @@ def _stored(item: Item, folder: Path) -> Item:
     pictures = [p for p in item.parts if isinstance(p, Image)]
     paths = [write_media(p, stem.with_name(f"{stem.name}-{n}")) for n, p in enumerate(pictures)]
     return replace(item, parts=tuple(MediaFile(path, "image") for path in paths))
-
-
-def write_matrix(model: Model, corpus: Path | None, path: Path, limit: int, batch: int) -> Path:
-    """Measure, and write one page that needs nothing else."""
-    from mio.evals.matrix_page import page
-
-    with TemporaryDirectory() as drawn:
-        shelf = unseen(corpus or SAMPLE, Path(drawn))
-        found = list(measure_cells(model, shelf, limit, batch))
-        facts = {
-            "model": model.config.name,
-            "vocabulary": model.processor.vocab.fingerprint(),
-            "data": f"validation split of {corpus.name if corpus else 'the sample that ships'}",
-            "items": f"{limit} of a direction at most, drawn with seed 0",
-            "commit": commit(),
-        }
-        html = page(facts, found)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
-    return path

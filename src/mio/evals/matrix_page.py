@@ -5,13 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 
-from mio.evals.matrix import Measured, opened
+from mio.evals.matrix import SAMPLE, Measured, measure_cells, opened, unseen
+from mio.evals.planning import commit
 from mio.evals.shown import Piece, pages
+from mio.pipeline import Model
 from mio.types import Part, Text
 
 SHOWN = 3  # answers of a direction
+
+
+def write_matrix(model: Model, corpus: Path | None, path: Path, limit: int, batch: int) -> Path:
+    """Measure, and write one page that needs nothing else."""
+    with TemporaryDirectory() as drawn:
+        shelf = unseen(corpus or SAMPLE, Path(drawn))
+        found = list(measure_cells(model, shelf, limit, batch))
+        facts = {
+            "model": model.config.name,
+            "vocabulary": model.processor.vocab.fingerprint(),
+            "data": f"validation split of {corpus.name if corpus else 'the sample that ships'}",
+            "items": f"{limit} of a direction at most, drawn with seed 0",
+            "commit": commit(),
+        }
+        html = page(facts, found)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8")
+    return path
 
 
 def page(facts: Mapping[str, str], found: Sequence[Measured]) -> str:

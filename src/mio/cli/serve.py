@@ -1,0 +1,70 @@
+"""`mio serve`: the server, and where its page is."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from mio.cli.arguments import Arguments
+from mio.cli.console import Console
+from mio.cli.inputs import open_model
+from mio.types import MioError, MissingError
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(args: Arguments, console: Console) -> int:
+    """Until it is told to end; exit code 0 once all answers under way are finished."""
+    keys = _keys(args.key_file)
+    if args.host not in LOCAL and not keys:
+        what = f"Without an API key, anyone who reaches {args.host} could use the server."
+        raise MioError(what, fix="Set MIO_API_KEY or give --key-file; or leave out --host.")
+    try:
+        from mio.serve.app import Options, build
+        from mio.serve.connection import Server, configure
+        from mio.serve.guard import LOOPBACK, Rules
+        from mio.serve.scheduler import Load
+    except ModuleNotFoundError as error:
+        raise MissingError(f"{error.name} is not installed.", fix="Run: pip install 'mio[serve]'") from error
+    names = frozenset(args.names) or (LOOPBACK if args.host in LOCAL else frozenset())
+    rules, load = Rules(keys, hosts=names), Load(args.lanes, args.queue)
+    options = Options(rules, load, frozenset(args.fetch), args.marks)
+    if not args.marks:
+        console.note("warning: generated files will carry no mark that says so (--provenance off)")
+    listener = _listener(args.host, args.port)
+    served = build(open_model(args.model, args.dtype, args.bits), options)
+    scheduler = served.service.scheduler
+    server = Server(configure(served.app, args.host, args.port), scheduler.drain, lambda: scheduler.idle)
+    host = f"[{args.host}]" if ":" in args.host else args.host
+    address = f"http://{host}:{listener.getsockname()[1]}"
+    console.fields({"page": f"{address}/", "api": f"{address}/v1", "model": served.service.name})
+    console.note("Press Ctrl-C to end.")
+    server.run(sockets=[listener])
+    return 0
+
+
+def _keys(file: Path | None) -> frozenset[str]:
+    """One a line of the file, and that of the environment: a command line is for everyone to read."""
+    lines = [os.environ.get("MIO_API_KEY", "")]
+    if file is not None:
+        try:
+            lines += file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise MissingError("The file of API keys cannot be read.", at=str(file)) from error
+    return frozenset(line.strip() for line in lines if line.strip())
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Bound before the model is loaded, so that a port in use is known at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise MioError(
+            f"Port {port} of {host} cannot be used.", fix="Choose another with --port; 0 takes any."
+        ) from error
+    return listener
