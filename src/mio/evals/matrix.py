@@ -1,4 +1,4 @@
-"""Every direction of input and output, measured on items that no training has seen, without any judge from outside.
+"""Every direction of input and output, measured on held-out items, without any judge from outside.
 
 Text is right or wrong. A made medium is right where it lies nearer to its own reference than to nine references of
 other things. Directions that no task teaches have no reference: they count what is well made only.
@@ -127,6 +127,7 @@ class Check:
 
 
 EXACT = Check(right_text, "answered exactly")
+SEEN = Check(right_text, "answered exactly; definitions that training has seen")
 NEAREST = Check(near, "nearest to its own reference", rivals=True)
 MADE = Check(well_made, "well made; no task teaches it", untaught=True)
 TURNS = Check(in_turns, "texts and pictures take turns, and all of them decode")
@@ -157,7 +158,7 @@ def untaught(source: str, modality: str, order: str) -> Task:
 
 
 CELLS: tuple[Cell, ...] = (
-    Cell("text", "text", INSTRUCT["define"], EXACT),
+    Cell("text", "text", INSTRUCT["define"], SEEN),
     Cell("text", "image", INSTRUCT["draw picture"], NEAREST, ("emoji", "digits")),
     Cell("text", "speech", INSTRUCT["say"], NEAREST, ("fsdd", "names")),
     Cell("text", "video", INSTRUCT["film"], NEAREST),
