@@ -18,7 +18,7 @@ export class Side {
     find('new').addEventListener('click', () => this.fresh());
     find('menu').addEventListener('click', () => this.slide(true));
     find('veil').addEventListener('click', () => this.slide(false));
-    find('side').addEventListener('keydown', ({ key }) => { if (key === 'Escape') this.slide(false); });
+    addEventListener('keydown', ({ key }) => { if (key === 'Escape') this.slide(false); });
     this.wide.addEventListener('change', () => this.slide(false));
     talk.addEventListener('kept', () => this.show());
     talk.addEventListener('change', () => this.#mark());
@@ -30,7 +30,7 @@ export class Side {
     document.body.classList.toggle('side-open', open && !this.wide.matches);
     find('side').inert = !open && !this.wide.matches;
     find('menu').setAttribute('aria-expanded', String(open));
-    if (!this.wide.matches && open) find('search').focus();
+    if (!this.wide.matches && open) requestAnimationFrame(() => find('search').focus()); // it cannot be focused unseen
   }
 
   fresh() {

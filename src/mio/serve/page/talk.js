@@ -110,13 +110,13 @@ export class Talk extends EventTarget {
         return await this.#stream(message, asked, signal);
       } catch (error) {
         if (!passing(error) || tries === TRIES) throw error;
-        await this.#views.get(message).wait(error.message, error.retryAfter || 2 ** tries, signal);
+        await this.#views.get(message).wait(passing(error), error.retryAfter || 2 ** tries, signal);
       }
     }
   }
 
   async #stream(message, asked, signal) {
-    const answer = new Answer();
+    const answer = new Answer(textOf(asked.at(-1).parts).trim());
     message.parts = answer.parts;
     const request = await requestOf(asked, this.settings.values);
     for await (const event of chat(request, this.settings.key, signal)) {
@@ -124,7 +124,6 @@ export class Talk extends EventTarget {
       Object.assign(message, { usage: answer.usage, model: answer.model, faults: answer.faults, cut: answer.finish === 'length' });
       this.#soon(message);
     }
-    answer.parts.filter((part) => part.blob).forEach((part) => { part.asked = textOf(asked.at(-1).parts).trim(); });
   }
 
   /** At most one drawing a frame, however fast the tokens come. */
