@@ -24,8 +24,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mio.models.backbone import Backbone, BackboneConfig, Cache
+from mio.models.backbone import Backbone, BackboneConfig
 from mio.models.quantized import Bits, quantize_linears
+from mio.models.steps import Cache, Steps
 from mio.pretrained.llama import read_backbone
 
 GIB = 1 << 30
@@ -153,11 +154,11 @@ def built(folder: Path, model: Backbone, bits: Bits | None) -> Backbone:
 @torch.inference_mode()
 def tokens_per_second(model: Backbone, tokens: int) -> float:
     """Greedy decoding of one sequence, token by token."""
-    cache = Cache(model.config, 1, tokens, model.lm_head.weight)
+    cache, steps = Cache(model.config, 1, tokens, model.lm_head.weight), Steps(model)
     id = torch.zeros(1, 1, dtype=torch.long)
     start = time.perf_counter()
     for step in range(tokens):
-        id = model.logits(model.extend(id, torch.full((1, 1), step), cache)).argmax(-1)
+        id = model.logits(steps.extend(id, torch.full((1, 1), step), cache)).argmax(-1)
     return tokens / (time.perf_counter() - start)
 
 

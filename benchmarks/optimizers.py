@@ -16,6 +16,7 @@ import torch
 
 import mio
 from mio.data.loader import Loader
+from mio.data.plan import Mix, Plan, Slot, write_plan
 from mio.data.prepare import encode_items
 from mio.data.store import Record, Store, write_store
 from mio.data.tasks import INSTRUCT, Shelf
@@ -46,7 +47,9 @@ def pictograms(corpus: Path, count: int, speaker: Processor, folder: Path) -> St
 def learn(store: Store, speaker: Processor, c: Optim, steps: int) -> tuple[dict[str, float], float]:
     """Mean losses of the last 50 steps, and seconds per step."""
     names, kinds = kinds_of(speaker.vocab)
-    loader = Loader.plan(store, dict.fromkeys(TASKS, 1.0), kinds, 1536, steps, 0)
+    with TemporaryDirectory() as folder:
+        write_plan(Path(folder) / "plan", store, Mix({"all": Slot(1, dict.fromkeys(TASKS, 1.0))}, 1536), kinds, steps)
+        loader = Loader(store, Plan.open(Path(folder) / "plan"), kinds)
     torch.manual_seed(0)
     model = Backbone(replace(BACKBONE, vocabulary=len(speaker.vocab)))
     learning, seen, begun = optimizers(model, c), [], time.perf_counter()

@@ -15,12 +15,13 @@ import statistics
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
 
 from mio.data.loader import collate
-from mio.data.packing import best_fit, fill
+from mio.data.packing import Draw, best_fit, fill
 from mio.layers import Batch, dense_attention, segment_attention
 from mio.models.backbone import Backbone, BackboneConfig
 from mio.sequence import TokenSequence
@@ -36,9 +37,10 @@ def packs(count: int, seed: int = 0) -> tuple[list[Batch], float]:
     rng = np.random.default_rng(seed)
     kinds = rng.choice(len(KINDS), 4000, p=[k[0] for k in KINDS])
     lengths = np.array([int(rng.integers(KINDS[k][1], KINDS[k][2] + 1)) for k in kinds])
-    plan = best_fit(iter(rng.permutation(len(lengths)).tolist()), lengths, PACK, count)
+    draws = (Draw(sample, "all", 0) for sample in rng.permutation(len(lengths)).tolist())
+    plan = list(islice(best_fit(draws, lengths, PACK), count))
     of = np.zeros(MODEL.vocabulary, np.int64)
-    batches = [collate([_sample(int(lengths[s]), rng) for s in pack], of) for pack in plan]
+    batches = [collate([_sample(int(lengths[draw.number]), rng) for draw in pack], of) for pack in plan]
     return batches, fill(plan, lengths, PACK)
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx2 as httpx
 import numpy as np
 from openai import OpenAI
 
@@ -30,7 +31,7 @@ def data_url(data: bytes, mime: str) -> str:
 
 
 class Live:
-    """A running server. `connect()`: a bare socket to it; `client`: OpenAI's, which does not try again."""
+    """A running server. `http`, `connect()`: a plain client, a bare socket; `client`: OpenAI's, without retries."""
 
     def __init__(self, served: Served) -> None:
         self.served = served
@@ -40,6 +41,7 @@ class Live:
         self.server = Server(configure(served.app, "127.0.0.1", self.port), lambda: None, lambda: True)
         self.thread = threading.Thread(target=self._run)
         self.base = f"http://127.0.0.1:{self.port}"
+        self.http = httpx.Client(base_url=self.base, timeout=60)
 
     def _run(self) -> None:
         asyncio.run(self.server.serve([self.listener]))
@@ -68,6 +70,7 @@ def running(model: Model, options: Options | None = None) -> Iterator[Live]:
     try:
         yield live
     finally:
+        live.http.close()
         live.server.should_exit = True
         live.thread.join(60)
         assert not live.thread.is_alive()

@@ -16,7 +16,8 @@ from torch.testing import assert_close
 
 from mio.data.loader import collate
 from mio.layers import Segments
-from mio.models.backbone import Backbone, BackboneConfig, Cache
+from mio.models.backbone import Backbone, BackboneConfig
+from mio.models.steps import Cache, Steps
 from mio.sequence import TokenSequence
 from mio.train.objectives import next_token_loss
 
@@ -152,12 +153,12 @@ def test_cached_logits_are_the_uncached_ones(prompts: list[int], steps: int, chu
     rows = [torch.randint(0, V, (n + steps,)) for n in prompts]
     cache = Cache(SMALL, len(rows), longest + steps, model.lm_head.weight)
     padded = torch.stack([torch.cat([r[:n], r.new_zeros(longest - n)]) for r, n in zip(rows, prompts, strict=True)])
-    hidden = model.extend(padded, torch.arange(longest).expand(len(rows), -1), cache)
+    hidden = Steps(model).extend(padded, torch.arange(longest).expand(len(rows), -1), cache)
     got = [[h[:n]] for h, n in zip(hidden, prompts, strict=True)]
     for start in range(0, steps, chunk):
         at = torch.tensor(prompts)[:, None] + torch.arange(start, min(start + chunk, steps))
         new = torch.stack([r[a] for r, a in zip(rows, at, strict=True)])
-        for parts, h in zip(got, model.extend(new, at, cache), strict=True):
+        for parts, h in zip(got, Steps(model).extend(new, at, cache), strict=True):
             parts.append(h)
     for row, parts in zip(rows, got, strict=True):
         assert_close(model.logits(torch.cat(parts)), logits_of(model, row, [len(row)])[0], atol=1e-5, rtol=1e-5)
@@ -231,7 +232,7 @@ def test_cached_logits_are_hugging_faces_cached_ones(family: str) -> None:
     cache, past = Cache(ours.config, 2, 40, ours.lm_head.weight), importlib.import_module("transformers").DynamicCache()
     for new in torch.arange(40).split([30, *[1] * 10]):
         out = theirs(ids[:, new], cache=past)
-        got = ours.logits(ours.extend(ids[:, new], new.expand(2, -1), cache))
+        got = ours.logits(Steps(ours).extend(ids[:, new], new.expand(2, -1), cache))
         assert_close(got, out.logits, atol=1e-5, rtol=1e-5)
 
 

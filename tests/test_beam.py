@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,11 +146,11 @@ def answers(grammar: Grammar, ids: tuple[int, ...], score: float) -> dict[tuple[
 
 
 def searched(grammar: Grammar, width: int, setting: BeamSearch) -> tuple[int, ...]:
-    places = dict.fromkeys(("text", "image", "speech"), setting)
-    found = Search([0], grammar, places, width)
-    while found.beams:
-        found.advance(torch.stack([chances(beam.ids) for beam in found.beams]))
-    return found.answers[0][1]
+    places = dict.fromkeys(("text", "image", "speech"), replace(setting, beams=width))
+    found = Search(Request([0], grammar.copy(), places))
+    while found.advance(torch.stack([chances(beam.ids) for beam in found.beams])):
+        pass
+    return tuple(found.request.out)
 
 
 @pytest.mark.parametrize("length", [0.0, 1.0, 2.0])
@@ -171,7 +172,7 @@ def test_every_answer_of_few_beams_is_one_that_the_grammar_allows(width: int) ->
 def test_a_beam_leaves_the_grammar_that_it_began_with_as_it_was() -> None:
     grammar = mixed(Limits(7, any_order({"speech": (1, 1)}), 2))
     start = grammar.place
-    searched(grammar, 3, BeamSearch())
+    Search(Request([0], grammar, {"text": BeamSearch()})).advance(chances(())[None])
     assert (grammar.left, grammar.place, grammar.span) == (7, start, None)
 
 
@@ -204,6 +205,22 @@ def test_requests_with_beams_are_answered_in_company_as_if_alone(backbone: Backb
         streamed[number].append(id)
     assert streamed == [[id for _, id in pairs] for pairs in alone] == [r.out for r in company]
     assert all(r.grammar.finished for r in company)
+
+
+def test_answers_of_a_search_are_ranked_all_different_and_allowed(backbone: Backbone, vocab: Vocabulary) -> None:
+    asked = requests(vocab)[3]
+    for _ in generate(backbone, [asked]):
+        pass
+    scores, answers = zip(*asked.ranked, strict=True)
+    assert list(scores) == sorted(scores, reverse=True)
+    assert len(set(answers)) == len(answers) == 5
+    assert list(answers[0]) == asked.out
+    for answer in answers:
+        grammar = requests(vocab)[3].grammar
+        for id in answer:
+            assert id in grammar.allowed()
+            grammar.take(id)
+        assert grammar.finished
 
 
 def test_cached_beams_score_as_the_model_without_a_cache(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +263,7 @@ def test_the_repetition_penalty_is_transformers(penalty: float) -> None:
 
 def test_logits_that_are_not_finite_are_refused() -> None:
     with pytest.raises(DataError, match="not finite"):
-        Search([0], words(5), {}, 2).advance(torch.full((1, 18), float("nan")))
+        Search(Request([0], words(5), {"text": BeamSearch()})).advance(torch.full((1, 18), float("nan")))
 
 
 @pytest.mark.parametrize("bad", [{"beams": 0}, {"temperature": 1.0}])

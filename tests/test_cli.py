@@ -115,7 +115,9 @@ def test_the_package_gives_what_the_pipeline_has() -> None:
 COMMANDS = ["doctor", "tokenize", "detokenize", "data prepare", "data show", "train", "chat", "generate", "demo"]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "inspect", "recipes ls", "recipes cat"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "inspect", "recipes ls", "recipes cat", "train-tokenizer", "eval tokenizer"]
+)
 def test_every_help_ends_with_an_example(command: str, mio_: Mio) -> None:
     done = mio_(*command.split(), "--help")
     assert done.code == 0
@@ -488,7 +490,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_recipes_are_listed_and_printed(mio_: Mio, tmp_path: Path) -> None:
-    assert mio_("recipes", "ls").out.startswith("tiny ")
+    assert mio_("recipes", "ls").out.count("tiny ")
     assert mio_("recipes", "ls", "--json").documents[0][0]["name"] == "tiny"
     path = tmp_path / "mine.yaml"
     path.write_text(mio_("recipes", "cat", "tiny").out, encoding="utf-8")

@@ -255,7 +255,7 @@ def test_doctor_knows_the_released_model_before_it_is_here(
     mio_: Mio,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mio.cli.doctor, "_free_memory", lambda: ram * 10**9)
+    monkeypatch.setattr(mio.cli.doctor, "free_memory", lambda: ram * 10**9)
     monkeypatch.setattr(mio.cli.doctor, "_gpu_memory", lambda: gpu * 10**9)
     done = mio_("doctor", "--json", "--model", MIO)
     found = checks(done)

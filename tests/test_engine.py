@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mio.decoding import engine
+from mio.decoding import single
 from mio.decoding.engine import Engine, generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
 from mio.decoding.pattern import any_order
@@ -20,6 +20,7 @@ from mio.decoding.request import Request
 from mio.decoding.sampling import GREEDY, BeamSearch, Sampling, choose
 from mio.layers import Segments
 from mio.models.backbone import Backbone
+from mio.models.steps import Steps
 from mio.types import DataError, MioError
 from mio.vocab import Vocabulary
 
@@ -83,13 +84,13 @@ def test_ids_stream_in_the_order_they_are_kept(backbone: Backbone, vocab: Vocabu
 def test_a_step_is_one_batch_of_what_is_under_way(
     backbone: Backbone, vocab: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes, real = [], Backbone.extend
+    sizes, real = [], Steps.extend
 
-    def extend(self: Backbone, ids: torch.Tensor, *rest: object) -> torch.Tensor:
+    def extend(self: Steps, ids: torch.Tensor, *rest: object) -> torch.Tensor:
         sizes.append(tuple(ids.shape))
         return real(self, ids, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Backbone, "extend", extend)
+    monkeypatch.setattr(Steps, "extend", extend)
     out = answers(backbone, [request(vocab, n, tokens) for n, tokens in enumerate((3, 30, 8, 20))])
     lengths = [len(answer) for answer in out]
     assert len(set(lengths)) > 1
@@ -106,18 +107,19 @@ def test_the_repetition_penalty_is_told_the_ids_of_the_prompt_and_the_answer_so_
         told.append(sorted(seen.tolist()))
         return choose(logits, allowed, c, g, seen)
 
-    monkeypatch.setattr(engine, "choose", note)
+    monkeypatch.setattr(single, "choose", note)
     penal = dict.fromkeys(("text", "image", "speech"), Sampling(temperature=0.0, repetition_penalty=1.1))
     out = answers(backbone, [request(vocab, 1, sampling=penal)])[0]
     assert told == [sorted({*PROMPTS[1], *out[:n]}) for n in range(len(out))]
 
 
 def test_a_request_beyond_the_models_positions_is_refused_with_numbers(backbone: Backbone, vocab: Vocabulary) -> None:
-    with pytest.raises(
-        MioError, match="A prompt of 7 ids and an answer of 506 may take 513 positions; the model has 512"
-    ):
-        answers(backbone, [request(vocab, 0), request(vocab, 1, tokens=506)])
-    assert len(answers(backbone, [request(vocab, 1, tokens=505)])) == 1
+    asked = [request(vocab, 1, tokens) for tokens in (506, 30, 505)]
+    long = "A prompt of 7 ids and an answer of 506 may take 513 positions; the model has 512."
+    assert all(answers(backbone, asked)[1:])
+    assert [str(r.error) for r in asked] == [long, "None", "None"]
+    with pytest.raises(MioError, match=long):
+        Engine(backbone).submit(asked[0])
 
 
 # ------------------------------------------------------------------------------------------------ joining and leaving
@@ -264,6 +266,9 @@ def test_nan_logits_end_their_own_request_by_name(backbone: Backbone, vocab: Voc
     assert isinstance(errors[tickets[-1]], DataError)
     assert [r.out for r in well] == expected
     assert sick.out == []
+    later = [request(vocab, n, 30) for n in range(4)]  # where the sick one's keys lay
+    run(engine, {0: later})
+    assert [r.out for r in later] == expected
 
 
 @pytest.mark.parametrize(
@@ -274,6 +279,9 @@ def test_nan_logits_end_their_own_request_by_name(backbone: Backbone, vocab: Voc
         ({"prompt": [-1]}, "ids from 0 to"),
         ({"prompt": [3] * 60}, "A prompt of 60 ids and an answer of 30 may take 90 positions; the model has 80"),
         ({"sampling": {"text": BeamSearch(beams=9)}}, "9 beams do not fit into 8 lanes"),
+        ({"sampling": {"image": Sampling(guidance=3)}}, "Guidance needs the prompt without its condition"),
+        ({"seed": -1}, "Seed -1 is not from 0"),
+        ({"sampling": {"text": BeamSearch()}, "logprobs": 1}, "noted without beams"),
     ],
 )
 def test_a_bad_request_is_refused_by_name_at_once(

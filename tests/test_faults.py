@@ -13,8 +13,9 @@ import soundfile
 
 from mio.cli import main
 from mio.cli.parser import parse
-from mio.data.faults import Reading, check_media, parse_record, write_quarantine
+from mio.data.faults import Reading, check_media, write_quarantine
 from mio.data.formats import FORMATS
+from mio.data.readers import parse_record
 from mio.media import encode_image
 from mio.types import DataError, Image, MediaFile
 

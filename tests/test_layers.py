@@ -115,6 +115,15 @@ def test_rms_norm_is_torchs() -> None:
     assert_close(ours(x), theirs(x))
 
 
+def test_rms_norms_gradients_are_torchs() -> None:
+    x, ours, theirs = 3 * torch.randn(3, 5, 8), RMSNorm(8), torch.nn.RMSNorm(8, eps=1e-5)
+    ours.weight.data.normal_()
+    theirs.load_state_dict(ours.state_dict())
+    x.requires_grad_()
+    got, expected = (with_gradients(norm(x), [x, norm.weight]) for norm in (ours, theirs))
+    assert_close(got, expected, atol=1e-6, rtol=1e-5)
+
+
 def test_rms_norm_of_bf16_is_computed_in_fp32() -> None:
     x = (1000 * torch.randn(5, 64)).bfloat16()
     assert_close(RMSNorm(64)(x), RMSNorm(64)(x.float()).bfloat16(), rtol=0, atol=0)

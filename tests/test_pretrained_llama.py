@@ -27,8 +27,9 @@ from fabricate_llama import (
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mio.models.backbone import Backbone, BackboneConfig, Cache
+from mio.models.backbone import Backbone, BackboneConfig
 from mio.models.quantized import Bits, QuantizedLinear, quantize_linears
+from mio.models.steps import Cache, Steps
 from mio.pretrained.llama import extend_vocabulary, read_backbone
 from mio.types import DataError, MioError, MissingError
 
@@ -36,7 +37,7 @@ from mio.types import DataError, MioError, MissingError
 @torch.inference_mode()
 def logits_of(model: Backbone, ids: Tensor) -> Tensor:
     cache = Cache(model.config, *ids.shape, model.lm_head.weight)
-    return model.logits(model.extend(ids, torch.arange(ids.shape[1]).expand_as(ids), cache))
+    return model.logits(Steps(model).extend(ids, torch.arange(ids.shape[1]).expand_as(ids), cache))
 
 
 # ------------------------------------------------------------------------------------------------ weights

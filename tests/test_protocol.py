@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from openai.lib.streaming._deltas import accumulate_delta  # the independent reference: how the official client adds up
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from mio.media import read_audio
 from mio.serve.answer import Answer, Fault, Head, Piece, Usage
 from mio.serve.errors import ApiError
 from mio.serve.fields import Fields, parse_object
 from mio.serve.protocol import BY_ROW, ChatRequest, Settings, Source, Stops, Turn, chat_request
+from mio.serve.sound import ENCODERS, pcm
 from mio.types import Audio, Image, Text, Video
 
 PNG = base64.b64encode(b"picture").decode()
@@ -256,3 +258,14 @@ def test_an_answer_sent_back_is_read_as_it_was_given() -> None:
     turns = ask(messages=[{"role": "user", "content": "Go"}, back, {"role": "user", "content": "on"}]).turns
     rows = [p if isinstance(p, str) else p.row for p in turns[1].parts]
     assert rows == ["One ", "image", "two", "speech", "image"]
+
+
+@pytest.mark.parametrize("format", [f for f in ENCODERS if not f.startswith("pcm") and f != "aac"])
+def test_every_format_of_sound_can_be_read_again(format: str) -> None:
+    sound = Audio((np.sin(np.arange(9000) / 9) / 2).astype(np.float32), 24000)
+    again = read_audio(ENCODERS[format][1](pcm(sound)))
+    assert abs(again.seconds - sound.seconds) < 0.15 and 0.4 < np.abs(again.samples).max() < 0.6
+
+
+def test_aac_is_frames_that_need_no_index() -> None:
+    assert ENCODERS["aac"][1](pcm(Audio(np.zeros(9000, np.float32), 24000)))[:2] == b"\xff\xf1"

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mio.models import quantized
-from mio.models.backbone import Backbone, BackboneConfig, Cache
+from mio.models.backbone import Backbone, BackboneConfig
 from mio.models.quantized import GROUP, KINDS, Bits, Int4Linear, Int8Linear, QuantizedLinear, quantize_linears
+from mio.models.steps import Cache, Steps
 from mio.types import MioError
 
 BITS: tuple[Bits, ...] = (8, 4)
@@ -153,7 +154,7 @@ def test_a_models_hidden_states_stay_near(bits: Bits, bound: float) -> None:
 
 def run(model: Backbone, ids: Tensor, positions: Tensor) -> Tensor:
     cache = Cache(model.config, *ids.shape, model.lm_head.weight)
-    return model.extend(ids, positions, cache)
+    return Steps(model).extend(ids, positions, cache)
 
 
 @pytest.mark.parametrize("bits", BITS)

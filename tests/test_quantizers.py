@@ -122,8 +122,8 @@ def test_the_ema_step_by_hand() -> None:
     codebook.cluster_size.fill_(4)
     codebook.embed.copy_(torch.tensor([[0.0], [10.0]]))
     codebook.embed_avg.copy_(torch.tensor([[0.0], [40.0]]))
-    _, codes = codebook(torch.tensor([[[1.0], [3.0], [9.0]]]))
-    assert codes.tolist() == [[0, 0, 1]]
+    rows, codes = codebook(torch.tensor([[[1.0], [3.0], [9.0]]]))
+    assert codes.tolist() == [[0, 0, 1]] and rows.tolist() == [[[0.0], [0.0], [10.0]]]  # as they were chosen
     assert_close(codebook.cluster_size, torch.tensor([3.98, 3.97]))  # 0.99 * 4 + 0.01 * (2, 1)
     assert_close(codebook.embed_avg, torch.tensor([[0.04], [39.69]]))  # 0.99 * (0, 40) + 0.01 * (4, 9)
     smooth = (torch.tensor([3.98, 3.97]) + 1e-5) / (7.95 + 2e-5) * 7.95

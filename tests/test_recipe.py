@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from dataclasses import fields, is_dataclass, replace
 from importlib.resources import files
@@ -12,6 +14,7 @@ import yaml
 
 import mio.recipe
 from mio.checkpoint import read_json, sha256
+from mio.cli.report_card import candidates
 from mio.config import dump_yaml, from_dict, override
 from mio.pipeline import load
 from mio.recipe import Recipe, Run, Work, run, with_needs
@@ -76,6 +79,23 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_stage_leaves_a_finished_folder(out: Path) -> None:
     stages = {path.parent.name for path in out.glob("*/config.json")}
     assert set(LEARNING) <= stages
+
+
+def test_tokenizers_in_training_show_how_their_codes_are_used_and_what_they_can(out: Path) -> None:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    for stage, codebooks, kind in (("image", 1, "png"), ("speech", 4, "wav")):
+        last = [line for line in lines if line["stage"] == stage][-1]
+        assert all(0 < last[f"usage{k}"] <= 1 <= last[f"perplexity{k}"] for k in range(codebooks))
+        assert f"usage{codebooks}" not in last
+        assert [p.name for p in (out / "work" / stage / "samples").iterdir()] == [f"00000002.{kind}"]
+
+
+def test_a_run_has_candidates_for_the_report_card_before_it_has_a_model(out: Path, tmp_path: Path) -> None:
+    shutil.copytree(out / "image", tmp_path / "image")
+    shutil.copy(out / "recipe.json", tmp_path)
+    found = {c.tokenizer.modality.name: c.book.name for c in candidates(tmp_path, "mine")}
+    assert found == {"image": "image", "video": "image"}
+    assert {c.tokenizer.modality.name for c in candidates(out / "model", "whole")} == {"image", "speech", "video"}
 
 
 def test_a_finished_run_is_not_run_again(out: Path) -> None:

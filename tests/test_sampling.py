@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 from torch.testing import assert_close
 
-from mio.decoding.sampling import GREEDY, Sampling, choose
+from mio.decoding.sampling import GREEDY, Sampling, choose, guided
+from mio.types import MioError
 
 ALL = torch.arange(5)
 LOGITS = torch.log(torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15]))
@@ -68,6 +71,44 @@ def test_top_p_keeps_the_smallest_set_that_holds_p(top_p: float, expected: set[i
 @pytest.mark.parametrize(("top_k", "expected"), [(0, set(range(5))), (1, {1}), (3, {1, 3, 4}), (9, set(range(5)))])
 def test_top_k_keeps_the_k_likeliest(top_k: int, expected: set[int]) -> None:
     assert set(draw(LOGITS, Sampling(top_p=1.0, top_k=top_k))) == expected
+
+
+@pytest.mark.parametrize(("min_p", "expected"), [(0.0, set(range(5))), (0.3, {1, 3, 4}), (0.5, {1, 3}), (1.0, {1})])
+def test_min_p_keeps_what_has_that_share_of_the_likeliest(min_p: float, expected: set[int]) -> None:
+    assert set(draw(LOGITS, Sampling(top_p=1.0, min_p=min_p))) == expected
+
+
+def test_min_p_is_the_one_of_transformers() -> None:
+    process = importlib.import_module("transformers").MinPLogitsWarper(0.15)
+    logits = 3 * torch.randn(50)
+    kept = torch.isfinite(process(torch.zeros(1, 1), logits[None].clone())[0])
+    drawn = draw(logits, Sampling(top_p=1.0, min_p=0.15), torch.arange(50), 1000)
+    assert set(drawn) == set(kept.nonzero()[:, 0].tolist())
+
+
+def test_guidance_leads_away_from_what_is_said_without_the_condition() -> None:
+    told, untold = LOGITS, LOGITS.flip(0)
+    assert_close(guided(torch.stack([told, untold]), 1.0), told.log_softmax(0))
+    assert_close(guided(torch.stack([told, untold]), 0.0), untold.log_softmax(0))
+    assert_close(guided(torch.stack([told, untold]), 3.0), 3 * told.log_softmax(0) - 2 * untold.log_softmax(0))
+    assert_close(guided(torch.stack([told, told]), 7.0), told.log_softmax(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", -1.0),
+        ("temperature", float("nan")),
+        ("top_p", 1.1),
+        ("top_k", -1),
+        ("repetition_penalty", 0.0),
+        ("min_p", 2.0),
+        ("guidance", -1.0),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(MioError, match=f"A {name} of {value} means nothing"):
+        Sampling(**{name: value})
 
 
 def test_the_nucleus_is_taken_among_allowed_ids_only() -> None:

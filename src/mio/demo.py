@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import platform
@@ -27,11 +26,11 @@ from mio.checkpoint import read_json
 from mio.data.prepare import SceneMaker, split
 from mio.data.sources import Item, read_corpus
 from mio.data.tasks import INSTRUCT, Shelf
+from mio.evals.forms import FORMS, Form
 from mio.evals.metrics import normal
-from mio.media import encode_audio, encode_image, encode_video
 from mio.pipeline import Job, Model, Reply, load, write_media
 from mio.processor import open_media
-from mio.types import Audio, Image, MediaFile, Message, MioError, Part, Sample, Text, Turns, Video
+from mio.types import Image, MediaFile, Message, MioError, Part, Sample, Text, Turns
 
 
 @dataclass(frozen=True)
@@ -106,26 +105,6 @@ def chosen(ask: Ask, shelf: Shelf, unseen: set[str]) -> list[Sample]:
 def request(sample: Sample) -> str:
     assert isinstance(sample.content, Turns)
     return "".join(p.text for p in sample.content.messages[-2].parts if isinstance(p, Text))
-
-
-@dataclass(frozen=True)
-class Form:
-    """How media of one type are stored, and shown in a page."""
-
-    kind: str
-    suffix: str
-    mime: str
-    encode: Callable[[Any], bytes]
-    html: str
-
-
-SOUND = '<audio controls controlslist="nodownload noplaybackrate" src="{}" aria-label="{}"></audio>'
-CLIP = '<video controls autoplay loop muted playsinline src="{}" aria-label="{}"></video>'
-FORMS: Mapping[type, Form] = {
-    Image: Form("picture", ".png", "image/png", encode_image, '<img src="{}" alt="{}">'),
-    Audio: Form("sound", ".wav", "audio/wav", encode_audio, SOUND),
-    Video: Form("clip", ".mp4", "video/mp4", encode_video, CLIP),
-}
 
 
 @dataclass(frozen=True)
@@ -212,7 +191,7 @@ def answered(model: Model, cards: Sequence[Card]) -> list[Card]:
     """All as one batch; if that fails, one by one, so that a bad card costs its own answer only."""
     jobs = [Job(Turns(c.turns.messages[:-1]), c.ask.out, 500, seed=c.number) for c in cards if not c.error]
     try:
-        start, replies = time.perf_counter(), iter(model.run(jobs) if jobs else [])
+        start, replies = time.perf_counter(), (reply.checked() for reply in (model.run(jobs) if jobs else []))
     except MioError as error:
         if len(cards) > 1:
             return [one for card in cards for one in answered(model, [card])]
@@ -230,8 +209,7 @@ def _pages(pieces: Sequence[Piece], alt: str) -> str:
     pages: list[str] = [""]
     for piece in pieces:
         if piece.form:
-            uri = f"data:{piece.form.mime};base64,{base64.b64encode(piece.data).decode()}"
-            pages.append(piece.form.html.format(uri, escape(f"{piece.form.kind} {alt}")))
+            pages.append(piece.form.shown(piece.data, alt))
         elif piece.text.strip():
             pages[-1] += f"<p>{escape(piece.text.strip())}</p>"
     return "".join(f'<div class="page">{page}</div>' for page in pages if page)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -27,7 +27,7 @@ from mio.models.quantized import Bits, quantize_linears
 from mio.pretrained.hub import locate
 from mio.pretrained.lazy import LazyTokenizer
 from mio.pretrained.release import FRAMES, read_release
-from mio.processor import Processor
+from mio.processor import Processor, Stream
 from mio.sequence import ChatTemplate
 from mio.tokenizers.seed import Decoded, SeedConfig, SeedNetwork, SeedTokenizer
 from mio.tokenizers.speech import SpeechConfig, SpeechNetwork, SpeechTokenizer
@@ -46,8 +46,10 @@ from mio.types import (
     MissingError,
     Modality,
     Part,
+    ResourceError,
     Role,
     Text,
+    Tokenizer,
     Turns,
     Video,
 )
@@ -117,11 +119,19 @@ def attachment(path: Path) -> MediaFile:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: its parts in order, the ids it was made of, and a sentence for every span that could not be used."""
+    """An answer: its parts in order, the ids it was made of, a sentence for every span that could not be used, and what
+    ended it before its time."""
 
     parts: tuple[Text | Media, ...]
     ids: tuple[int, ...]
     faults: tuple[str, ...] = ()
+    error: MioError | None = None
+
+    def checked(self) -> Reply:
+        """Itself, where nothing went wrong; otherwise raises its error."""
+        if self.error:
+            raise self.error
+        return self
 
     @property
     def text(self) -> str:
@@ -137,18 +147,26 @@ class Reply:
         return [write_media(part, folder / f"{stem}-{number}") for number, part in found]
 
 
-SUFFIX: Mapping[type, str] = {Image: ".png", Audio: ".wav", Video: ".mp4"}
+@dataclass(frozen=True)
+class Writer:
+    """A kind of media's default format."""
+
+    suffix: str
+    write: Callable[[Any, Path], None]
+
+
+WRITERS: dict[type, Writer] = {
+    Image: Writer(".png", write_image),
+    Audio: Writer(".wav", write_audio),
+    Video: Writer(".mp4", write_video),
+}
 
 
 def write_media(media: Media, stem: Path) -> Path:
-    """Write a medium in its kind's default format: PNG, WAV or MP4."""
-    path = stem.with_name(stem.name + SUFFIX[type(media)])
-    if isinstance(media, Image):
-        write_image(media, path)
-    elif isinstance(media, Audio):
-        write_audio(media, path)
-    else:
-        write_video(media, path)
+    """Write a medium in its kind's default format: PNG, WAV, MP4, or what `WRITERS` says."""
+    writer = WRITERS[type(media)]
+    path = stem.with_name(stem.name + writer.suffix)
+    writer.write(media, path)
     return path
 
 
@@ -207,7 +225,7 @@ class Model:
             MioError: an output this model does not speak, or a conversation longer than its window.
             DataError: an attachment that cannot be read.
         """
-        return self.run([Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile)])[0]
+        return self.run([Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile)])[0].checked()
 
     def complete(
         self,
@@ -221,7 +239,7 @@ class Model:
         """Continue a document, without any template, as a base model does. Media in it count as input."""
         parts = tuple(p for c in content for p in _parts(c))
         document = Document(parts, frozenset(range(len(parts))))
-        return self.run([Job(document, out, tokens, 0, seed, "std", sampling or {}, profile)])[0]
+        return self.run([Job(document, out, tokens, 0, seed, "std", sampling or {}, profile)])[0].checked()
 
     def stream(
         self,
@@ -233,43 +251,41 @@ class Model:
         sampling: Mapping[str, Sampling] | None = None,
         profile: str = "",
     ) -> Iterator[Text | Media]:
-        """As `chat`, part by part: text as it grows, media as soon as they are whole. Beams end before they come."""
+        """As `chat`, part by part: text as it grows, images as soon as they are whole, speech in chunks that join
+        without a seam (`AudioChunk`). Beams end before they come."""
         job = Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile)
-        request = self.request(job)
-        held: list[int] = []
+        request, stream = self.request(job), Stream(self.processor)
         for _, id in generate(self.backbone, [request]):
-            held.append(id)
-            if self._whole(held, request):
-                yield from self.processor.decode(self.processor.parse(np.array(held)).parts)
-                held = []
-        yield from self.processor.decode(self.processor.parse(np.array(held, np.int64)).parts)
-
-    def _whole(self, held: list[int], request: Request) -> bool:
-        """Whether the ids held back make a part: a closed span, or text that ends on a whole character."""
-        if request.grammar.span is not None:
-            return False
-        if held[-1] < self.processor.vocab.text_size:
-            return not self.processor.text.decode(held).endswith("\ufffd")
-        return True
+            yield from stream.take(id)
+        if request.error:
+            raise request.error
+        yield from stream.end()
 
     def run(self, jobs: Sequence[Job]) -> list[Reply]:
-        """Answer many jobs as one batch."""
-        requests = [self.request(job) for job in jobs]
-        for _ in generate(self.backbone, requests):
+        """Answer many jobs together. One that cannot be answered has an `error` in its reply; others are none the
+        worse."""
+        asked = [self._asked(job) for job in jobs]
+        for _ in generate(self.backbone, [r for r in asked if isinstance(r, Request)]):
             pass
-        return [self._reply(request.out, job) for request, job in zip(requests, jobs, strict=True)]
+        return [self._reply(request, job) for request, job in zip(asked, jobs, strict=True)]
+
+    def _asked(self, job: Job) -> Request | MioError:
+        try:
+            return self.request(job)
+        except ResourceError:
+            raise
+        except MioError as error:
+            return error
 
     def request(self, job: Job) -> Request:
-        """A job as the engine takes it, its media encoded.
+        """What the engine is asked for a job.
 
         Raises:
-            MioError, DataError: as `chat`.
+            MioError: an output this model does not speak, one that the tokens or the window cannot hold, a bad value.
         """
         turns = isinstance(job.content, Turns)
-        prompt = self.processor.sequence(job.content, mode=job.mode, open_turn=turns).ids
+        prompt = self._prompt(job.content, job.mode)
         specials = self.processor.vocab.specials
-        if not turns:
-            prompt = prompt[:-1]  # without the end of the document
         stop = self.processor.vocab.id(self.config.stop or (specials.im_end if turns else specials.eos))
         room = self.config.backbone.positions - len(prompt)
         if room < 40:
@@ -279,7 +295,14 @@ class Model:
         limits = Limits(tokens, self._pattern(job), steps=max(tokens, 1))
         grammar = Grammar(self._rules, self._text, stop, limits)
         own = self.decoding(job.out, job.profile)
-        return Request(prompt.tolist(), grammar, {p: job.sampling.get(p, own[p]) for p in own}, job.seed)
+        request = Request(prompt, grammar, {p: job.sampling.get(p, own[p]) for p in own}, job.seed)
+        request.plain = self._prompt(_unasked(job.content), job.mode) if request.guided else ()
+        return request
+
+    def _prompt(self, content: Turns | Document, mode: str) -> list[int]:
+        turns = isinstance(content, Turns)
+        ids: list[int] = self.processor.sequence(content, mode=mode, open_turn=turns).ids.tolist()
+        return ids if turns else ids[:-1]  # without the end of the document
 
     def kinds(self, out: str) -> tuple[str, ...]:
         """The modalities that `out` names.
@@ -318,12 +341,15 @@ class Model:
             return any_order(dict.fromkeys(rows, (0, 8)), "text" in plain)
         return read(job.out, meaning)
 
-    def _reply(self, ids: Sequence[int], job: Job) -> Reply:
+    def _reply(self, request: Request | MioError, job: Job) -> Reply:
+        if isinstance(request, MioError):
+            return Reply((), (), error=request)
+        ids = request.out
         rows = [r.name for r in self.config.rows if r.spans_of and r.name in self.kinds(job.out)]
         parsed = self.processor.parse(np.array(ids, np.int64), gather=rows[0] if rows else "")
         decoded = [self.decoded(part) for part in parsed.parts]
         faults = (*parsed.faults, *(d for d in decoded if isinstance(d, str)))
-        return Reply(tuple(d for d in decoded if not isinstance(d, str)), tuple(ids), faults)
+        return Reply(tuple(d for d in decoded if not isinstance(d, str)), tuple(ids), faults, request.error)
 
     def decoded(self, part: Text | Encoded) -> Text | Media | str:
         """A part as a user sees it, or in words why it cannot be had; the rest of the answer is none the worse."""
@@ -339,6 +365,13 @@ class Model:
         for tokenizer in self.processor.tokenizers.values():
             if isinstance(tokenizer, LazyTokenizer):
                 tokenizer.release()
+
+
+def _unasked(content: Turns | Document) -> Turns | Document:
+    """The same without what is asked: guidance leads away from its answer."""
+    if isinstance(content, Document):
+        return Document(())
+    return Turns((*(m for m in content.messages if m.role == "system"), Message("user", ())))
 
 
 def _turns(content: Sequence[Content | Message]) -> Turns:
@@ -365,10 +398,22 @@ def load_processor(folder: Path, rows: tuple[Modality, ...], systems: Mapping[st
     text = TextTokenizer.load(folder / "text" / "tokenizer.json")
     tokens = [f"text{i}" for i in range(text.size)]
     vocab = Vocabulary.build(tokens, rows)
+    return Processor(vocab, text, load_tokenizers(folder, rows, frames), ChatTemplate(dict(systems)))
+
+
+def load_tokenizers(folder: Path, rows: Sequence[Modality], frames: int) -> dict[str, Tokenizer]:
+    """The media tokenizers of these rows; a row of spans after the one whose spans they are.
+
+    Raises:
+        MissingError: nobody said how a row's tokenizer is built.
+    """
     tokenizers: dict[str, Any] = {}
     for row in rows:
+        if row.name not in BUILDERS:
+            fix = "Import the file that adds this modality first, or update mio."
+            raise MissingError(f"There is no tokenizer for {row.name!r}.", at=str(folder), fix=fix)
         tokenizers[row.name] = BUILDERS[row.name](folder, row, tokenizers, frames)
-    return Processor(vocab, text, tokenizers, ChatTemplate(dict(systems)))
+    return tokenizers
 
 
 def _image(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) -> SeedTokenizer:
@@ -395,7 +440,8 @@ def _video(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) 
     return VideoTokenizer(others[row.spans_of], row, frames)
 
 
-BUILDERS = {"image": _image, "speech": _speech, "video": _video}
+Builder = Callable[[Path, Modality, Mapping[str, Any], int], Tokenizer]  # of a folder and a row
+BUILDERS: dict[str, Builder] = {"image": _image, "speech": _speech, "video": _video}
 
 
 def load(source: Path | str | None = None, *, dtype: torch.dtype | None = None, bits: Bits | None = None) -> Model:

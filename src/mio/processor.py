@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mio.media import Limits, read
 from mio.sequence import ChatTemplate, Parsed, TokenSequence, parse, render
@@ -22,10 +24,13 @@ from mio.types import (
     Ids,
     Image,
     Media,
+    MediaBytes,
     MediaFile,
     Message,
     MissingError,
+    Modality,
     Part,
+    Streaming,
     Text,
     Tokenizer,
     Turns,
@@ -33,7 +38,8 @@ from mio.types import (
 )
 from mio.vocab import Vocabulary
 
-MODALITY_OF: Mapping[type, str] = {Image: "image", Audio: "speech", Video: "video"}
+MODALITY_OF: dict[type, str] = {Image: "image", Audio: "speech", Video: "video"}
+READERS: dict[str, Callable[[Path | bytes, Limits], Any]] = {}  # of rows whose files `media.read` does not know
 
 
 @lru_cache(maxsize=64)
@@ -41,26 +47,34 @@ def _archive(path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def open_media(file: MediaFile, limits: Limits | None = None) -> Media:
-    """Read a media file, or a member of a zip archive.
+def open_media(file: MediaFile | MediaBytes, limits: Limits | None = None) -> Media:
+    """Read a media file, a member of a zip archive, or bytes that are one.
 
     Raises:
         DataError, MissingError: naming the file (and member).
     """
-    limits = limits or Limits()
-    if not file.member:
-        return read(file.path, limits)
+    limits, reader = limits or Limits(), READERS.get(file.modality, read)
+    if isinstance(file, MediaFile) and not file.member:
+        return reader(file.path, limits)
+    data = file.data if isinstance(file, MediaBytes) else _member(file, limits)
     try:
-        data = _archive(file.path).read(file.member)
+        return reader(data, limits)
+    except DataError as error:
+        error.at = file.name if isinstance(file, MediaBytes) else f"{file.path}:{file.member}"
+        raise
+
+
+def _member(file: MediaFile, limits: Limits) -> bytes:
+    try:
+        archive = _archive(file.path)
+        if (size := archive.getinfo(file.member).file_size) > limits.bytes:
+            what = f"Member {file.member!r} would unpack to {size:,} bytes; at most {limits.bytes:,} are read."
+            raise DataError(what, at=str(file.path))
+        return archive.read(file.member)
     except KeyError as error:
         raise DataError(f"No member {file.member!r}.", at=str(file.path)) from error
     except (OSError, zipfile.BadZipFile) as error:
         raise MissingError(f"Cannot read the archive {file.path.name}.", at=str(file.path)) from error
-    try:
-        return read(data, limits)
-    except DataError as error:
-        error.at = f"{file.path}:{file.member}"
-        raise
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ class Processor:
 
     def encode(self, parts: Sequence[Part]) -> list[Text | Encoded]:
         """Media and media files -> codes, text and codes as they are; media of one kind are encoded together."""
-        opened = [open_media(p) if isinstance(p, MediaFile) else p for p in parts]
+        opened = [open_media(p) if isinstance(p, MediaFile | MediaBytes) else p for p in parts]
         by_kind: dict[str, list[int]] = {}
         for number, part in enumerate(opened):
             if not isinstance(part, Text | Encoded):
@@ -118,3 +132,72 @@ class Processor:
     def media(self, modality: str, codes: Codes) -> Media:
         out: Media = self.tokenizer(modality).decode([codes])[0]
         return out
+
+
+class Stream:
+    """Ids go in one at a time, parts come out as soon as they can be had: text by whole characters, spans when they
+    close, or in pieces where their tokenizer can. Spans must be well-formed, as the grammar makes them."""
+
+    def __init__(self, processor: Processor) -> None:
+        self.processor, vocab = processor, processor.vocab
+        self.opens = {vocab.bounds(r.name)[0]: r for r in vocab.rows if r.size}
+        self.held: list[int] = []  # ids of the part that is not whole yet
+        self.span: _OpenSpan | None = None
+
+    def take(self, id: int) -> list[Text | Media]:
+        """The parts that this id completes."""
+        if self.span is not None:
+            return self._inside(id)
+        if id in self.opens:
+            before, self.held = self.end(), [id]
+            row = self.opens[id]
+            self.span = _OpenSpan(row, self.processor.vocab, self.processor.tokenizer(row.name))
+            return before
+        self.held.append(id)
+        return [] if self.processor.text.decode(self.held).endswith("\ufffd") else self.end()
+
+    def end(self) -> list[Text | Media]:
+        """What is held back."""
+        held, self.held = np.array(self.held, np.int64), []
+        return self.processor.decode(self.processor.parse(held).parts)
+
+    def _inside(self, id: int) -> list[Text | Media]:
+        self.held.append(id)
+        span: _OpenSpan = self.span  # type: ignore[assignment]
+        closed = span.take(id)
+        self.span = None if closed else span
+        if span.growing is not None:
+            self.held = [] if closed else self.held
+            piece = span.growing.grow(span.known, span.steps, closed)
+            return [] if piece is None else [piece]
+        return self.end() if closed else []
+
+
+class _OpenSpan:
+    """Codes of a span so far, by level. `growing`: the medium as it is made, where that can be had."""
+
+    def __init__(self, row: Modality, vocab: Vocabulary, tokenizer: Tokenizer) -> None:
+        self.row, self.vocab = row, vocab
+        self.growing = tokenizer.stream() if isinstance(tokenizer, Streaming) else None
+        levels = 1 if row.output_layout == "content" else row.codebooks
+        self.levels: list[list[int]] = [[] for _ in range(levels)]
+
+    def take(self, id: int) -> bool:
+        """Count a code; True when the span is closed."""
+        level, code = self.vocab.codes(self.row.name, np.array([id]))
+        if level[0] >= 0:
+            self.levels[level[0]].append(int(code[0]))
+        return bool(level[0] < 0)
+
+    @property
+    def known(self) -> Codes:
+        """(1, K, t) codes of the steps that have all levels."""
+        steps = min(map(len, self.levels))
+        return np.array([[level[:steps] for level in self.levels]], np.int64)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole span, once its content is known; else 0."""
+        row, count = self.row, len(self.levels[0])
+        later = len(self.levels) > 1 and bool(self.levels[1])
+        return row.steps or (count if row.output_layout == "sequential" and later else 0)

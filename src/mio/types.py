@@ -70,6 +70,14 @@ class Audio:
 
 
 @dataclass(frozen=True, eq=False)
+class AudioChunk(Audio):
+    """A piece of a sound that is still being made: from sample `start` on, of `whole` in all (0: not yet known)."""
+
+    start: int = 0
+    whole: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Video:
     """frames: (F, H, W, 3) uint8; fps: frames per second."""
 
@@ -90,6 +98,15 @@ class MediaFile:
 
 
 @dataclass(frozen=True, eq=False)
+class MediaBytes:
+    """A file not yet decoded whose bytes a record carries, as those of tars and tables do. `name`: for people."""
+
+    data: bytes
+    modality: str
+    name: str = "bytes"
+
+
+@dataclass(frozen=True, eq=False)
 class Encoded:
     """Media that are already codes, of modality row `modality`."""
 
@@ -97,7 +114,7 @@ class Encoded:
     codes: Codes
 
 
-Part = Text | Image | Audio | Video | MediaFile | Encoded
+Part = Text | Image | Audio | Video | MediaFile | MediaBytes | Encoded
 
 
 @dataclass(frozen=True)
@@ -177,3 +194,21 @@ class Tokenizer(Protocol):
     def fingerprint(self) -> str:
         """Changes whenever the codes of any input could change."""
         ...
+
+
+class Growing(Protocol):
+    """One medium that is being made."""
+
+    def grow(self, codes: Codes, steps: int, closed: bool) -> Media | None:
+        """What can be had of it now and was not given before; all that is left when `closed`.
+
+        codes (1, K, t): those of the first t steps, of `steps` in all (0: not yet known).
+        """
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A tokenizer whose media can be had piece by piece."""
+
+    def stream(self) -> Growing: ...

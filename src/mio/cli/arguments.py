@@ -27,6 +27,8 @@ class Arguments(argparse.Namespace):
     lines: Path | None  # where to put lines
     folder: Path
     recipe: str
+    kind: str  # of tokenizer
+    stage: str  # of a recipe; "": none
     data: Path | None
     run: Path | None
     changes: list[str]
@@ -56,3 +58,15 @@ class Arguments(argparse.Namespace):
     lanes: int
     queue: int
     marks: bool
+    task: str  # of an evaluation, by name
+    tasks: list[str]
+    first: Path  # a run
+    second: Path
+    limit: int  # 0: all items
+    batch: int
+    samples: bool
+    threshold: float | None
+    witnesses: Path | None
+    devices: int
+    memory: float  # GB; 0: what this machine has
+    rate: float  # GFLOP/s; 0: measured

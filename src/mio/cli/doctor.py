@@ -117,7 +117,7 @@ def _disk() -> Check:
 
 
 def _memory() -> Check:
-    free = _free_memory() / GB
+    free = free_memory() / GB
     if not free:
         return Check("memory", "warn", "Free memory is not known on this system.")
     return _room(
@@ -131,7 +131,7 @@ def _room(name: str, free: float, found: str, least: float, enough: float, fix: 
     return Check(name, "fail" if free < least else "warn", found, fix)
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
     """Bytes; 0 where the system does not say."""
     if sys.platform != "linux":
         return 0
@@ -174,7 +174,7 @@ def _room_for(model: Path) -> Iterator[Check]:
         return  # the checks above have said it
     if config is None:
         return
-    best, sums = released.room(config, _free_memory(), _gpu_memory())
+    best, sums = released.room(config, free_memory(), _gpu_memory())
     if not best:
         yield Check("fits", "fail", sums, "Free memory, or take a larger machine.")
     elif best in ("int8", "int4"):

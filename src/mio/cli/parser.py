@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from mio.cli.arguments import Arguments, Command
 from mio.cli.console import Console
+from mio.cli.data_options import DATA
+from mio.cli.eval_options import EVAL
+from mio.cli.options import count as _count
+from mio.cli.options import model_option as _model_option
+from mio.cli.options import profile_option as _profile_option
+from mio.cli.options import recipe_options as _recipe_options
+from mio.cli.options import seed as _seed
+from mio.cli.options import size as _size
+from mio.cli.options import temperature as _temperature
+from mio.cli.options import weights_options as _weights_options
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,20 +45,10 @@ def parse(words: Sequence[str]) -> Arguments:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     _common(top)
     group = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for add in (
-        _doctor,
-        _tokenize,
-        _detokenize,
-        _data,
-        _train,
-        _chat,
-        _generate,
-        _serve,
-        _demo,
-        _inspect,
-        _export,
-        _recipes,
-    ):
+    reading = (_doctor, _tokenize, _detokenize, _data)
+    training = (_plan, _train_tokenizer, _train)
+    using = (_chat, _generate, _serve, _eval, _demo, _inspect, _export, _recipes)
+    for add in (*reading, *training, *using):
         add(group)
     return top.parse_args(words, namespace=Arguments())
 
@@ -78,48 +76,6 @@ def _add_group(group: _Group, name: str, about: str) -> _Group:
     parser = group.add_parser(name, help=about, description=about, allow_abbrev=False)
     _common(parser)
     return parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-
-
-def _model_option(parser: _Parser) -> None:
-    parser.add_argument("--model", type=Path, metavar="DIR", help="a model folder (default: the model that ships)")
-
-
-def _profile_option(parser: _Parser) -> None:
-    about = "how to decode: paper, release, or a task such as release/tts (default: the model's own way)"
-    parser.add_argument("--profile", default="", metavar="NAME", help=about)
-
-
-def _weights_options(parser: _Parser) -> None:
-    about = "of the language model: bf16, fp16 or fp32 (default: fp32 for ours, bf16 for a released model)"
-    parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], default="", metavar="DTYPE", help=about)
-    about = "8 or 4: round the weights of linear layers, to fit where memory is short (default: floats)"
-    parser.add_argument("--bits", type=int, choices=[8, 4], metavar="N", help=about)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**63 - 1")
-    return int(text)
-
-
-def _temperature(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value) or value < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
-    return value
-
-
-def _size(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
 
 
 def _doctor(group: _Group) -> None:
@@ -170,61 +126,35 @@ def _detokenize(group: _Group) -> None:
 
 def _data(group: _Group) -> None:
     inner = _add_group(group, "data", "Prepare training data, or look at them.")
-    _prepare(inner)
-    _show(inner)
-    _validate(inner)
+    for name, row in DATA.items():
+
+        def run(args: Arguments, console: Console, name: str = name) -> int:
+            from mio.cli import data
+
+            return data.COMMANDS[name](args, console)
+
+        row.options(_add(inner, name, run, row.about, row.examples))
 
 
-def _prepare(group: _Group) -> None:
+def _plan(group: _Group) -> None:
     def run(args: Arguments, console: Console) -> int:
-        from mio.cli import runs
+        from mio.cli import plan
 
-        return runs.prepare(args, console)
+        return plan.show(args, console)
 
-    about = "Run a recipe up to its token stores: tokenizers, then every sample as ids."
-    parser = _add(group, "prepare", run, about, ["mio data prepare tiny --data corpus --out runs/tiny"])
-    _recipe_options(parser)
-
-
-def _show(group: _Group) -> None:
-    def run(args: Arguments, console: Console) -> int:
-        from mio.cli import runs
-
-        return runs.show(args, console)
-
-    about = "Print samples of a token store, spread evenly over it."
-    parser = _add(group, "show", run, about, ["mio data show runs/tiny/prepare/instruct -n 5"])
-    parser.add_argument("path", type=Path, metavar="STORE", help="a folder such as RUN/prepare/instruct")
-    parser.add_argument("-n", type=_count, dest="count", default=3, metavar="N", help="how many (default: 3)")
-    _model_option(parser)
-
-
-def _validate(group: _Group) -> None:
-    def run(args: Arguments, console: Console) -> int:
-        from mio.cli import validate
-
-        return validate.validate(args, console)
-
-    about = "Read a JSONL file and all its media, and name every fault by file and line."
-    examples = ["mio data validate chats.jsonl --format messages --quarantine quarantine.jsonl"]
-    parser = _add(group, "validate", run, about, examples)
-    parser.add_argument("path", type=Path, metavar="FILE.jsonl", help="media are named from its folder")
-    names = ["messages", "sharegpt", "captions", "manifest", "videos", "obelics", "mmc4"]  # data.formats.FORMATS
-    parser.add_argument("--format", choices=names, default="messages", help="how records are laid out")
-    parser.add_argument("--quarantine", type=Path, dest="lines", metavar="FILE", help="write the faults there, too")
-    bad = "exit with 3 when a larger share of the records is bad (default: 0)"
-    parser.add_argument("--max-bad-fraction", type=float, default=0.0, metavar="F", help=bad)
-
-
-def _recipe_options(parser: _Parser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="a name that `mio recipes ls` knows, or a .yaml file")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="a corpus folder (default: the sample that ships)")
-    parser.add_argument("--out", type=Path, dest="run", metavar="RUN", help="the run's folder (default: runs/RECIPE)")
-    changes = "change a field by its path; may be repeated"
-    parser.add_argument("--set", action="append", dest="changes", default=[], metavar="A.B=C", help=changes)
-    cores = os.cpu_count() or 1
-    workers = "processes that share the cores: stages side by side, and ranks of one training (default: 2)"
-    parser.add_argument("--workers", type=int, default=min(2, cores), metavar="N", help=workers)
+    examples = ["mio plan tiny", "mio plan mine.yaml --devices 8 --memory 80 --rate 400000"]
+    about = "Say what a recipe's language stages will take, and what to change where it does not fit."
+    parser = _add(group, "plan", run, about, examples)
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or a .yaml file")
+    about = "a run that has prepared its samples: exact tokens instead of upper bounds"
+    parser.add_argument("--run", type=Path, metavar="DIR", help=about)
+    parser.add_argument("--devices", type=_count, default=1, metavar="N", help="ranks that share a step (default: 1)")
+    about = "GB of each device (default: this machine's free memory, shared by all)"
+    parser.add_argument("--memory", type=_size, default=0.0, metavar="GB", help=about)
+    about = "GFLOP/s of each device in one large product (default: measured here, shared by all)"
+    parser.add_argument("--rate", type=_size, default=0.0, metavar="GFLOPS", help=about)
+    about = "change the recipe: backbone.layers=4"
+    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=about)
 
 
 def _train(group: _Group) -> None:
@@ -238,6 +168,19 @@ def _train(group: _Group) -> None:
     parser = _add(group, "train", run, about, examples)
     _recipe_options(parser)
     parser.add_argument("--only", default="", metavar="STAGE,...", help="only these stages")
+
+
+def _train_tokenizer(group: _Group) -> None:
+    def run(args: Arguments, console: Console) -> int:
+        from mio.cli import runs
+
+        return runs.train_tokenizer(args, console)
+
+    examples = ["mio train-tokenizer image tiny --data corpus --out runs/a", "mio eval tokenizer runs/a --data corpus"]
+    about = "Train one tokenizer of a recipe. Codebook health goes to RUN/metrics.jsonl, samples to RUN/work."
+    parser = _add(group, "train-tokenizer", run, about, examples)
+    parser.add_argument("kind", choices=["text", "image", "speech"], help="what it is for; clips are pictures")
+    _recipe_options(parser)
 
 
 def _chat(group: _Group) -> None:
@@ -332,6 +275,18 @@ def _switch(text: str) -> bool:
     if text not in ("on", "off"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
     return text == "on"
+
+
+def _eval(group: _Group) -> None:
+    inner = _add_group(group, "eval", "Measure a model on benchmarks, and compare what was measured.")
+    for name, row in EVAL.items():
+
+        def run(args: Arguments, console: Console, name: str = name) -> int:
+            from mio.cli import evaluate
+
+            return evaluate.COMMANDS[name](args, console)
+
+        row.options(_add(inner, name, run, row.about, row.examples))
 
 
 def _demo(group: _Group) -> None:

@@ -1,40 +1,48 @@
-"""Recipes and runs: `mio train`, `mio data prepare`, `mio data show`, `mio recipes` and `mio demo`."""
+"""Recipes and runs: `mio train`, `train-tokenizer`, `data prepare`, `recipes` and `demo`."""
 
 from __future__ import annotations
 
 import pkgutil
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from importlib.resources import files
+from inspect import isfunction, signature
 from pathlib import Path
-
-import numpy as np
+from types import FunctionType
 
 import mio.recipes
-from mio.checkpoint import read_json
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.errors import Interruption
-from mio.cli.inputs import fast_matmul, open_model
-from mio.config import dump_yaml, from_dict, load_yaml, override, suggest, to_dict
-from mio.data.store import Store
-from mio.processor import Processor
-from mio.recipe import STAGES, Recipe, Run, run, with_needs
-from mio.recipe.language import processor
+from mio.cli.inputs import fast_matmul
+from mio.config import dump_yaml, load_yaml, override, suggest, to_dict
+from mio.recipe import STAGES, Recipe, run, with_needs
 from mio.train.loop import Interrupted
-from mio.types import Ids, MioError, MissingError, Text
+from mio.types import MioError, MissingError
 
 
 def recipes() -> dict[str, Callable[[], Recipe]]:
-    """Functions of `mio.recipes` that bear their module's name."""
-    names = [m.name for m in pkgutil.iter_modules(mio.recipes.__path__)]
-    found = {name: vars(import_module(f"mio.recipes.{name}")).get(name) for name in names}
-    return {name: maker for name, maker in found.items() if callable(maker)}
+    """Functions of `mio.recipes` that make a recipe: MODULE the one that bears its module's name, MODULE:FUNCTION
+    another."""
+    found: dict[str, Callable[[], Recipe]] = {}
+    for name in (m.name for m in pkgutil.iter_modules(mio.recipes.__path__)):
+        module = import_module(f"mio.recipes.{name}")
+        for word, maker in vars(module).items():
+            if isfunction(maker) and maker.__module__ == module.__name__ and _makes_recipe(maker):
+                found[name if word == name else f"{name}:{word}"] = maker
+    return found
+
+
+def _makes_recipe(maker: FunctionType) -> bool:
+    known = signature(maker)
+    return known.return_annotation == "Recipe" and not known.parameters
 
 
 def find_recipe(name: str) -> Recipe:
-    """A recipe by its name, or from a YAML file.
+    """A recipe by its name, also as recipes/MODULE.py:FUNCTION or mio.recipes.MODULE:FUNCTION; or from a YAML file.
+    Only recipes that ship are called: no other code runs.
 
     Raises:
         MioError: an unknown name, or a file that makes no recipe. MissingError: no such file.
@@ -43,10 +51,12 @@ def find_recipe(name: str) -> Recipe:
         if not Path(name).is_file():
             raise MissingError("There is no such file.", at=name, fix="Make one: mio recipes cat tiny > mine.yaml")
         return load_yaml(Recipe, Path(name))
-    known = recipes()
-    if name not in known:
-        raise MioError(f"No recipe {name!r}.", fix=suggest(name, known))
-    return known[name]()
+    known, (module, _, function) = recipes(), name.partition(":")
+    module = re.sub(r"^(?:.*/)?recipes/(\w+)\.py$|^mio\.recipes\.(\w+)$", r"\1\2", module)
+    short = f"{module}:{function}" if function not in ("", module) else module
+    if short not in known:
+        raise MioError(f"No recipe {name!r}.", fix=suggest(short, known))
+    return known[short]()
 
 
 def list_recipes(args: Arguments, console: Console) -> int:
@@ -78,15 +88,20 @@ def prepare(args: Arguments, console: Console) -> int:
     return _run(args, console, with_needs("prepare"))
 
 
+def train_tokenizer(args: Arguments, console: Console) -> int:
+    """The stages that lead to one tokenizer; a later `mio train` with the same RUN takes it as it is."""
+    return _run(args, console, with_needs(args.kind))
+
+
 def _run(args: Arguments, console: Console, only: tuple[str, ...]) -> int:
     recipe = override(find_recipe(args.recipe), args.changes)
     out = args.run or Path("runs") / recipe.name
-    corpus = _corpus(args.data)
+    data = corpus(args.data)
     fast_matmul()
-    console.note(f"{recipe.name}: {corpus} -> {out}")
+    console.note(f"{recipe.name}: {data} -> {out}")
     begun = time.perf_counter()
     try:
-        run(recipe, corpus, out, only, max(1, args.workers))
+        run(recipe, data, out, only, max(1, args.workers))
     except Interrupted as stop:
         raise Interruption(str(stop), at=str(out), fix="Run the same command again.") from stop
     done = stages_done(out)
@@ -95,7 +110,12 @@ def _run(args: Arguments, console: Console, only: tuple[str, ...]) -> int:
     return 0
 
 
-def _corpus(given: Path | None) -> Path:
+def corpus(given: Path | None) -> Path:
+    """A corpus folder, or the sample that ships.
+
+    Raises:
+        MissingError: it is not there.
+    """
     folder = given or Path(str(files("mio"))) / "assets" / "sample"
     if not folder.is_dir():
         what = "There is no such folder." if given else "This installation has no sample corpus."
@@ -115,39 +135,3 @@ def demo(args: Arguments, console: Console) -> int:
     console.data({"page": str(page)})
     console.text(str(page))
     return 0
-
-
-# ------------------------------------------------------------------------------------------------------ data show
-
-
-def show(args: Arguments, console: Console) -> int:
-    speaker = _speaker_of(args.path, args.model)
-    store = Store.open(args.path, speaker.fingerprint)
-    for number in np.unique(np.linspace(0, len(store) - 1, args.count).round().astype(int)) if len(store) else ():
-        ids, about = store[number].ids, store.samples[number]
-        text = "".join(readable(ids, speaker))
-        console.data(about | {"tokens": len(ids), "text": text})
-        console.text(f"--- {about['id']} | {about['task']} | {about['source']} | {len(ids)} ids\n{text}")
-    return 0
-
-
-def _speaker_of(store: Path, model: Path | None) -> Processor:
-    """What made a store: the run that it lies in, unless a model is named."""
-    out = store.parent.parent
-    if model is not None or not (out / "recipe.json").is_file():
-        return open_model(model).processor
-    return processor(Run(from_dict(Recipe, read_json(out / "recipe.json")), Path(), out))
-
-
-def readable(ids: Ids, speaker: Processor) -> Iterator[str]:
-    """A sequence for people: its text, its control tokens by name, and of every span how many codes it has."""
-    vocab = speaker.vocab
-    cuts = np.flatnonzero(np.isin(ids, list(vocab.control_ids)))
-    for piece in np.split(ids, np.unique([*cuts, *cuts + 1])):
-        if len(piece) == 1 and int(piece[0]) in vocab.control_ids:
-            yield vocab.tokens[int(piece[0])]
-            continue
-        parsed = speaker.parse(piece)
-        for part in parsed.parts:
-            yield part.text if isinstance(part, Text) else f"<{part.modality}…{part.codes.size} codes>"
-        yield "".join(f"<fault: {fault}>" for fault in parsed.faults)

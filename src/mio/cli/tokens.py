@@ -17,7 +17,7 @@ from mio.checkpoint import require
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console, describe, dumps
 from mio.cli.inputs import PER_INPUT, open_model, parse_object, read_lines, read_text
-from mio.pipeline import SUFFIX, write_media
+from mio.pipeline import WRITERS, write_media
 from mio.processor import MODALITY_OF, Processor, open_media
 from mio.sequence import span_ids
 from mio.types import Audio, DataError, Encoded, Ids, Media, MediaFile, MioError, Text, Video
@@ -203,7 +203,7 @@ def _integers(value: object, axes: int, what: str, at: str) -> Ids:
 
 def write_part(part: Text | Media, folder: Path, file: str) -> Path:
     """Named after the file it came from; numbered where that name is taken."""
-    suffix = ".txt" if isinstance(part, Text) else SUFFIX[type(part)]
+    suffix = ".txt" if isinstance(part, Text) else WRITERS[type(part)].suffix
     stem = next(s for s in _stems(Path(file).stem) if not (folder / f"{s}{suffix}").exists())
     if not isinstance(part, Text):
         return write_media(part, folder / stem)

@@ -1,4 +1,4 @@
-"""Lines -> samples and faults: a bad record costs itself only, and too many stop the run. Knows no model."""
+"""Records -> samples and faults: a bad record costs itself only, and too many stop the run. Knows no model."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from mio.data.formats import Format
+from mio.data.formats import FORMATS, Format
+from mio.data.readers import Entry, Reader, reader_of
 from mio.media import Limits, read, sniff
-from mio.types import DataError, Document, MediaFile, MissingError, Part, Sample
+from mio.types import DataError, Document, MediaBytes, MediaFile, MioError, MissingError, Part, Sample, Turns
 
 _LIMITS = Limits()
-MAX_LINE = 16 * 2**20  # bytes of one record
 
 
 @dataclass(frozen=True)
@@ -27,36 +26,48 @@ class Fault:
 
 @dataclass
 class Reading:
-    """Samples in the order of their lines; `faults` grows and `seen` counts while they are drawn."""
+    """Samples in the order of their records; `faults` grows and `seen` counts while they are drawn."""
 
     path: Path
-    format: Format
-    check: Callable[[MediaFile], None] | None = None  # raises what is wrong with a medium; None: not opened
+    format: Format | None = None  # None: the usual one of such a file
+    check: Callable[[MediaFile | MediaBytes], None] | None = (
+        None  # raises what is wrong with a medium; None: not opened
+    )
     faults: list[Fault] = field(default_factory=list)
     seen: int = 0
 
     def samples(self) -> Iterator[Sample]:
-        """Raises: MissingError where there is no such file."""
-        if not self.path.is_file():
-            raise MissingError("There is no such file.", at=str(self.path), fix="Give a JSONL file.")
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                self.seen += 1
-                try:
-                    yield self._sample(line, number)
-                except (DataError, MissingError) as error:
-                    self.faults.append(Fault(str(self.path), number, str(error)))
+        """Raises: MissingError where there is no such file, DataError where nothing reads it."""
+        for _, samples in self.entries():
+            yield from samples
 
-    def _sample(self, line: bytes, number: int) -> Sample:
-        record = parse_record(line)
-        content = self.format.read(record, self.path.parent)
-        for medium in media_of(content) if self.check else ():
-            assert self.check
-            self.check(medium)
-        id = f"{self.path.stem}/{record.get('id', number)}"
-        return Sample(id, content, self.path.stem, str(record.get("license", "")))
+    def entries(self) -> Iterator[tuple[Entry, list[Sample]]]:
+        """Good records, each with the sample that it makes, or several. Raises as `samples`."""
+        reader = reader_of(self.path)
+        for entry in reader.entries(self.path):
+            self.seen += 1
+            try:
+                made = list(self._made(entry, reader))
+            except (DataError, MissingError) as error:
+                self.blame(entry.line, error)
+                continue
+            yield entry, made
+
+    def blame(self, line: int, error: MioError) -> None:
+        self.faults.append(Fault(str(self.path), line, str(error)))
+
+    def _made(self, entry: Entry, reader: Reader) -> Iterator[Sample]:
+        if isinstance(entry.record, MioError):
+            raise entry.record
+        content = (self.format or FORMATS[reader.format]).read(entry.record, reader.root(self.path))
+        name = entry.record.get("id", entry.record.get("__key__", entry.line))
+        license = str(entry.record.get("license", ""))
+        for part, one in content.items() if isinstance(content, dict) else [("", content)]:
+            for medium in media_of(one) if self.check else ():
+                assert self.check
+                self.check(medium)
+            id = f"{self.path.stem}/{name}" + (f"/{part}" if part else "")
+            yield Sample(id, one, self.path.stem, license, {"part": part} if part else {})
 
     def hold(self, max_bad_fraction: float) -> None:
         """Raises: DataError when a larger share of the records is bad."""
@@ -65,37 +76,23 @@ class Reading:
             raise DataError(what, at=str(self.path), fix="See quarantine.jsonl, mend them, or allow more.")
 
 
-def parse_record(line: bytes) -> dict[str, Any]:
-    """Raises: DataError on anything but one JSON object in UTF-8."""
-    if len(line) > MAX_LINE:
-        raise DataError(f"This line has {len(line)} bytes, more than {MAX_LINE}.")
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError("This line is not UTF-8.") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError("This line is not JSON, or nested too deep.") from error
-    if not isinstance(record, dict):
-        raise DataError(f"This line is a JSON {type(record).__name__}, not an object.")
-    return record
-
-
-def media_of(content: Any) -> list[MediaFile]:
+def media_of(content: Document | Turns) -> list[MediaFile | MediaBytes]:
     """Of a document or of turns, in order."""
     parts: tuple[Part, ...] = (
         content.parts if isinstance(content, Document) else tuple(p for m in content.messages for p in m.parts)
     )
-    return [p for p in parts if isinstance(p, MediaFile)]
+    return [p for p in parts if isinstance(p, MediaFile | MediaBytes)]
 
 
-def check_media(file: MediaFile, limits: Limits = _LIMITS) -> None:
+def check_media(file: MediaFile | MediaBytes, limits: Limits = _LIMITS) -> None:
     """Decode it within limits. Raises: DataError where it is damaged, too large or of another modality."""
-    if (found := sniff(file.path, limits)) != file.modality:
-        raise DataError(f"{file.path.name} holds {found}, not {file.modality}.", at=str(file.path))
+    source, name = (file.data, file.name) if isinstance(file, MediaBytes) else (file.path, file.path.name)
+    if (found := sniff(source, limits)) != file.modality:
+        raise DataError(f"{name} holds {found}, not {file.modality}.", at=name)
     try:
-        read(file.path, limits)
+        read(source, limits)
     except DataError as error:
-        raise DataError(f"{file.path.name}: {error}", at=error.at, fix=error.fix) from error
+        raise DataError(f"{name}: {error}", at=error.at, fix=error.fix) from error
 
 
 def write_quarantine(faults: list[Fault], path: Path) -> None:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from mio.types import DataError, Document, MediaFile, Message, MissingError, Part, Role, Text, Turns
+from mio.config import suggest
+from mio.data.readers import parse_record
+from mio.media import MODALITY_BY_SUFFIX
+from mio.types import (
+    DataError,
+    Document,
+    MediaBytes,
+    MediaFile,
+    Message,
+    MioError,
+    MissingError,
+    Part,
+    Role,
+    Text,
+    Turns,
+)
 
 PLACEHOLDERS = {"<image>": "image", "<audio>": "speech", "<video>": "video"}
 _MARK = re.compile("(" + "|".join(PLACEHOLDERS) + ")")
@@ -23,13 +38,13 @@ class Conversation:
     turns: str = "messages"
     role: str = "role"
     content: str = "content"
-    media: tuple[tuple[str, str], ...] = _COLUMNS  # the record's lists of paths, in order of their placeholders
+    media: tuple[tuple[str, str], ...] = _COLUMNS  # the record's lists of media, in order of their placeholders
     roles: tuple[tuple[str, str], ...] = _ROLES
 
     def read(self, record: Mapping[str, Any], root: Path) -> Turns:
         """Raises: DataError where placeholders and media do not match."""
-        lists = {kind: _paths(record.get(column)) for column, kind in self.media}
-        left = {kind: iter(paths) for kind, paths in lists.items()}
+        lists = {kind: _several(record.get(column)) for column, kind in self.media}
+        left = {kind: iter(media) for kind, media in lists.items()}
         turns = _field(record, self.turns, list)
         messages = tuple(self._message(_of(turn, dict, "turn"), left, root) for turn in turns)
         if not messages:
@@ -39,7 +54,7 @@ class Conversation:
                 raise DataError(f"{len(lists[kind])} {kind} files, but {over} without a placeholder.")
         return Turns(messages)
 
-    def _message(self, turn: Mapping[str, Any], left: Mapping[str, Iterator[str]], root: Path) -> Message:
+    def _message(self, turn: Mapping[str, Any], left: _Left, root: Path) -> Message:
         word = _field(turn, self.role, str)
         role = dict(self.roles).get(word, word)
         content = turn.get(self.content)
@@ -56,8 +71,8 @@ class Pair:
     text: str
 
     def read(self, record: Mapping[str, Any], root: Path) -> Document:
-        file = media_file(_field(record, self.media, str), self.kind, root)
-        return Document((file, Text(_field(record, self.text, str))))
+        part = medium(_field(record, self.media, object), self.kind, root)
+        return Document((part, Text(_field(record, self.text, str))))
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ class Columns:
             raise DataError(f"{self.texts!r} and {self.images!r} do not complement each other.")
         return Document(
             tuple(
-                Text(_of(t, str, "text")) if t is not None else media_file(i, "image", root)
+                Text(_of(t, str, "text")) if t is not None else medium(i, "image", root)
                 for t, i in zip(texts, images, strict=True)
             )
         )
@@ -94,12 +109,47 @@ class Sentences:
             place = _field(_of(image, dict, "image"), self.index, int)
             if not 0 <= place < len(texts):
                 raise DataError(f"A picture matches sentence {place} of {len(texts)}.")
-            before.setdefault(place, []).append(media_file(_field(image, self.name, str), "image", root))
+            before.setdefault(place, []).append(medium(_field(image, self.name, str), "image", root))
         parts = (p for n, t in enumerate(texts) for p in (*before.get(n, ()), Text(_of(t, str, "text"))))
         return Document(tuple(parts))
 
 
-Format = Conversation | Pair | Columns | Sentences
+@dataclass(frozen=True)
+class Members:
+    """WebDataset, and folders: media by the suffixes of their names, and a text of the same stem."""
+
+    text: str = "txt"
+    facts: str = "json"  # where there is no text: an object that holds it
+    field: str = "caption"
+
+    def read(self, record: Mapping[str, Any], root: Path) -> Document:
+        kinds = {suffix: MODALITY_BY_SUFFIX.get(f".{suffix.rpartition('.')[2]}") for suffix in record}
+        media = [medium(record[suffix], kind, root) for suffix, kind in sorted(kinds.items()) if kind]
+        if self.text in record:
+            text = _utf8(record[self.text])
+        else:
+            text = _field(parse_record(_field(record, self.facts, bytes)), self.field, str)
+        if not media:
+            raise DataError("The sample has no media.", fix=f"It has {', '.join(record)[:200]}.")
+        return Document((*media, Text(text.strip())))
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two conversations that begin alike, with a better and a worse end, in words or in turns (TRL)."""
+
+    prompt: str = "prompt"
+    ends: tuple[str, str] = ("chosen", "rejected")
+    conversation: Conversation = field(default_factory=Conversation)
+
+    def read(self, record: Mapping[str, Any], root: Path) -> dict[str, Turns]:
+        begin = _said(record.get(self.prompt, []), "user")
+        both = {end: [*begin, *_said(_field(record, end, object), "assistant")] for end in self.ends}
+        return {end: self.conversation.read({**record, "messages": turns}, root) for end, turns in both.items()}
+
+
+Format = Conversation | Pair | Columns | Sentences | Members | Preference
+Content = Document | Turns | dict[str, Turns]  # one sample, or several with a name each
 
 FORMATS: dict[str, Format] = {
     "messages": Conversation(),
@@ -109,7 +159,26 @@ FORMATS: dict[str, Format] = {
     "videos": Pair("video", "video", "caption"),
     "obelics": Columns(),
     "mmc4": Sentences(),
+    "members": Members(),
+    "preference": Preference(),
 }
+
+
+def format_named(name: str) -> Format:
+    """Raises: MioError on an unknown name."""
+    if name not in FORMATS:
+        raise MioError(f"No format {name!r}.", fix=suggest(name, FORMATS))
+    return FORMATS[name]
+
+
+def medium(value: object, kind: str, root: Path) -> MediaFile | MediaBytes:
+    """A path, bytes, or Hugging Face's struct of both.
+
+    Raises:
+        DataError, MissingError: as `media_file`.
+    """
+    found = (value.get("bytes") or value.get("path")) if isinstance(value, Mapping) else value
+    return MediaBytes(found, kind) if isinstance(found, bytes) else media_file(found, kind, root)
 
 
 def media_file(name: object, kind: str, root: Path) -> MediaFile:
@@ -132,7 +201,10 @@ def media_file(name: object, kind: str, root: Path) -> MediaFile:
     return MediaFile(root / text, kind)
 
 
-def _marked(content: object, left: Mapping[str, Iterator[str]], root: Path) -> Iterator[Part]:
+_Left = Mapping[str, Iterator[object]]  # media of every kind that no placeholder has taken
+
+
+def _marked(content: object, left: _Left, root: Path) -> Iterator[Part]:
     for piece in _MARK.split(_of(content, str, "content")):
         if piece in PLACEHOLDERS:
             yield _next(PLACEHOLDERS[piece], left, root)
@@ -140,11 +212,11 @@ def _marked(content: object, left: Mapping[str, Iterator[str]], root: Path) -> I
             yield Text(piece)
 
 
-def _next(kind: str, left: Mapping[str, Iterator[str]], root: Path) -> MediaFile:
-    path = next(left.get(kind, iter(())), None)
-    if path is None:
+def _next(kind: str, left: _Left, root: Path) -> MediaFile | MediaBytes:
+    value = next(left.get(kind, iter(())), None)
+    if value is None:
         raise DataError(f"More {kind} placeholders than {kind} files.")
-    return media_file(path, kind, root)
+    return medium(value, kind, root)
 
 
 # Type of a part -> its modality and the keys that may hold its path; without one it takes the next of the lists.
@@ -158,7 +230,7 @@ _TYPES = {
 }
 
 
-def _typed(content: list[Any], left: Mapping[str, Iterator[str]], root: Path) -> Iterator[Part]:
+def _typed(content: list[Any], left: _Left, root: Path) -> Iterator[Part]:
     for part in content:
         type = _field(_of(part, dict, "part"), "type", str)
         if type == "text":
@@ -166,15 +238,28 @@ def _typed(content: list[Any], left: Mapping[str, Iterator[str]], root: Path) ->
         elif type in _TYPES:
             kind, keys = _TYPES[type]
             found = next((part[key] for key in keys if part.get(key)), None)
-            path = found.get("url") if isinstance(found, dict) else found
-            yield _next(kind, left, root) if path is None else media_file(path, kind, root)
+            value = found["url"] if isinstance(found, dict) and "url" in found else found
+            yield _next(kind, left, root) if value is None else medium(value, kind, root)
         else:
             raise DataError(f"No part is called {type!r}.", fix=f"Known are text, {', '.join(_TYPES)}.")
 
 
-def _paths(value: object) -> list[str]:
-    """A column may hold one path or several."""
-    return [] if value is None else [value] if isinstance(value, str) else _of(value, list, "list of media")
+def _several(value: object) -> list[object]:
+    """A column may hold one medium or several."""
+    one = isinstance(value, str | bytes | Mapping)
+    return [] if value is None else [value] if one else _of(value, list, "list of media")
+
+
+def _said(value: object, role: Role) -> list[object]:
+    """Words of one turn, or turns."""
+    return [{"role": role, "content": value}] if isinstance(value, str) else _of(value, list, "list of turns")
+
+
+def _utf8(value: object) -> str:
+    try:
+        return str(_of(value, bytes, "text").decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError("The text is not UTF-8.") from error
 
 
 def _role(word: str) -> Role:

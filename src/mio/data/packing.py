@@ -1,8 +1,11 @@
-"""Which samples share a batch: a mixture drawn by weight, packed by best fit. Lengths in, plans out; plain numpy."""
+"""Which samples share a batch: mixtures drawn by weight, packed by best fit, in turns. Lengths in, plans out; numpy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,71 +13,163 @@ from numpy.typing import NDArray
 from mio.types import MioError
 
 
+class Draw(NamedTuple):
+    """A sample (or a piece of one) that a group gave in one of its epochs, counted from 0."""
+
+    number: int
+    group: str
+    epoch: int
+
+
 def mixture(
     groups: Mapping[str, NDArray[np.int64]], lengths: NDArray[np.int64], shares: Mapping[str, float], seed: int
-) -> Iterator[int]:
-    """Sample numbers without end: groups take turns so that tokens come out in `shares`; inside a group every sample
-    comes once per epoch, in a new order each time. A group that `shares` does not name is left out."""
+) -> Iterator[Draw]:
+    """Draws without end: groups take turns so that tokens come out in `shares`; inside a group every sample comes once
+    per epoch, in a new order each time. A group that `shares` does not name is left out.
+
+    Raises:
+        MioError: no group has both samples and a share.
+    """
     names = [n for n in sorted(groups) if shares.get(n, 0) > 0 and len(groups[n])]
     rngs = {n: np.random.default_rng([seed, number]) for number, n in enumerate(sorted(groups))}
-    queues: dict[str, list[int]] = {n: [] for n in names}
-    spent = dict.fromkeys(names, 0.0)
     if not names:
         tasks = ", ".join(n for n in sorted(groups) if len(groups[n]))
         raise MioError(f"No samples for {', '.join(sorted(shares))}.", fix=f"Tasks with samples: {tasks or 'none'}.")
+    return _mixed({name: groups[name] for name in names}, lengths, shares, rngs)
+
+
+def _mixed(
+    groups: Mapping[str, NDArray[np.int64]],
+    lengths: NDArray[np.int64],
+    shares: Mapping[str, float],
+    rngs: Mapping[str, np.random.Generator],
+) -> Iterator[Draw]:
+    queues: dict[str, list[int]] = {n: [] for n in groups}
+    epochs, spent = dict.fromkeys(groups, -1), dict.fromkeys(groups, 0.0)
     while True:
-        name = min(names, key=lambda n: spent[n])
+        name = min(spent, key=spent.__getitem__)
         if not queues[name]:
             queues[name] = rngs[name].permutation(groups[name]).tolist()
+            epochs[name] += 1
         sample = queues[name].pop()
         spent[name] += float(lengths[sample]) / shares[name]
-        yield sample
+        yield Draw(sample, name, epochs[name])
 
 
 def best_fit(
-    samples: Iterator[int], lengths: NDArray[np.int64], capacity: int, packs: int, buffer: int = 64
-) -> list[list[int]]:
-    """`packs` lists of samples of at most `capacity` tokens each.
+    draws: Iterable[Draw], lengths: NDArray[np.int64], capacity: int, buffer: int = 64
+) -> Iterator[list[Draw]]:
+    """Packs of at most `capacity` tokens, until the draws end.
 
-    A bounded buffer of samples waits; each goes into the open pack as soon as it is the longest that still fits.
+    A bounded buffer of draws waits; each goes into the open pack as soon as it is the longest that still fits. No
+    draw of a group's next epoch is packed before the last one of this epoch.
 
     Raises:
-        ValueError: a sample longer than the capacity.
+        ValueError: a draw longer than the capacity.
     """
-    waiting: list[int] = []
-    out: list[list[int]] = []
-    while len(out) < packs:
-        pack: list[int] = []
-        room = capacity
-        while True:
-            while len(waiting) < buffer:
-                waiting.append(_checked(next(samples), lengths, capacity))
-            if not pack:  # the oldest goes first, so that no sample waits for ever
-                choice = 0
+    source, waiting = iter(draws), _Waiting(lengths)
+    while True:
+        waiting.fill(source, buffer, capacity)
+        if not len(waiting):
+            return
+        pack = [waiting.oldest()]  # first, so that none waits for ever
+        room = capacity - int(lengths[pack[0].number])
+        waiting.fill(source, buffer, capacity)
+        while (draw := waiting.longest(room)) is not None:
+            pack.append(draw)
+            room -= int(lengths[draw.number])
+            waiting.fill(source, buffer, capacity)
+        yield pack
+
+
+class _Waiting:
+    """Draws by length, the oldest of equal ones last; those of a group's next epoch stay apart until its turn comes."""
+
+    def __init__(self, lengths: NDArray[np.int64]) -> None:
+        self.lengths = lengths
+        self.draws: dict[int, Draw] = {}  # by the negative of their place in the order of arrival
+        self.ready: list[tuple[int, int]] = []  # (length, key in draws), sorted
+        self.left: Counter[str] = Counter()  # ready ones of every group
+        self.later: defaultdict[str, deque[int]] = defaultdict(deque)
+        self.now: dict[str, int] = {}  # epoch of the ready ones
+        self.came = 0
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def fill(self, source: Iterator[Draw], most: int, capacity: int) -> None:
+        while len(self.draws) < most and (draw := next(source, None)) is not None:
+            if (length := self.lengths[draw.number]) > capacity:
+                raise ValueError(f"Sample {draw.number} has {length} tokens, a pack holds {capacity}. Cut or drop it.")
+            self.came -= 1
+            self.draws[self.came] = draw
+            if self.left[draw.group] and draw.epoch != self.now[draw.group]:
+                self.later[draw.group].append(self.came)
             else:
-                choice = max(range(len(waiting)), key=lambda i: _fit(int(lengths[waiting[i]]), room))
-                if lengths[waiting[choice]] > room:
-                    break
-            sample = waiting.pop(choice)
-            pack.append(sample)
-            room -= int(lengths[sample])
-        out.append(pack)
-    return out
+                self._make_ready(self.came)
+
+    def _make_ready(self, key: int) -> None:
+        draw = self.draws[key]
+        self.now[draw.group] = draw.epoch
+        self.left[draw.group] += 1
+        insort(self.ready, (int(self.lengths[draw.number]), key))
+
+    def oldest(self) -> Draw:
+        """It is always ready: what would have to go before it is older still."""
+        key = next(iter(self.draws))
+        return self._take(bisect_left(self.ready, (int(self.lengths[self.draws[key].number]), key)))
+
+    def longest(self, room: int) -> Draw | None:
+        place = bisect_right(self.ready, (room, 0)) - 1
+        return self._take(place) if place >= 0 else None
+
+    def _take(self, place: int) -> Draw:
+        draw = self.draws.pop(self.ready.pop(place)[1])
+        self.left[draw.group] -= 1
+        held = self.later[draw.group]
+        while held and (not self.left[draw.group] or self.draws[held[0]].epoch == self.now[draw.group]):
+            self._make_ready(held.popleft())
+        return draw
 
 
-def _fit(length: int, room: int) -> int:
-    return length if length <= room else -1
+def turns(counts: Mapping[str, int]) -> list[str]:
+    """One turn in which every name comes `counts` times, spread evenly: the nth of k stands at (n + 1/2) / k of it."""
+    places = [((2 * n + 1) / (2 * count), name) for name, count in sorted(counts.items()) for n in range(count)]
+    return [name for _, name in sorted(places)]
 
 
-def _checked(sample: int, lengths: NDArray[np.int64], capacity: int) -> int:
-    if lengths[sample] > capacity:
-        raise ValueError(
-            f"Sample {sample} has {lengths[sample]} tokens, a pack holds {capacity}. Cut or drop it first."
-        )
-    return sample
+def in_turns(packs: Mapping[str, Iterator[list[Draw]]], counts: Mapping[str, int]) -> Iterator[list[Draw]]:
+    """Packs of several kinds, `counts` of each in every turn."""
+    order = turns(counts)
+    while True:
+        for name in order:
+            yield next(packs[name])
 
 
-def fill(packs: Sequence[Sequence[int]], lengths: NDArray[np.int64], capacity: int) -> float:
+def cuts(inside: NDArray[np.bool_], capacity: int) -> list[tuple[int, int]]:
+    """Stretches of at most `capacity` that a sample splits into; `inside` (n,): where no stretch may begin.
+
+    As many tokens as possible go into each stretch but the last. [] where a whole does not fit.
+    """
+    free = np.concatenate([[0], np.flatnonzero(~inside[1:]) + 1])
+    out, start = list[tuple[int, int]](), 0
+    while len(inside) - start > capacity:
+        stop = int(free[np.searchsorted(free, start + capacity, side="right") - 1])
+        if stop <= start:
+            return []
+        out.append((start, stop))
+        start = stop
+    return [*out, (start, len(inside))]
+
+
+def pieces(draws: Iterable[Draw], split: Mapping[int, Sequence[int]]) -> Iterator[Draw]:
+    """Draws of samples -> draws of their pieces, in order; a sample that `split` does not name is its own piece."""
+    for draw in draws:
+        for number in split.get(draw.number, (draw.number,)):
+            yield draw._replace(number=number)
+
+
+def fill(packs: Sequence[Sequence[Draw]], lengths: NDArray[np.int64], capacity: int) -> float:
     """Share of the packs' room that holds tokens."""
-    used = sum(int(lengths[s]) for pack in packs for s in pack)
+    used = sum(int(lengths[draw.number]) for pack in packs for draw in pack)
     return used / (capacity * max(len(packs), 1))

@@ -1,12 +1,17 @@
-"""Pre-tokenized samples on disk: flat integer arrays and an index, memory-mapped, tied to what made them."""
+"""Pre-tokenized samples on disk: flat integer arrays and an index, tied to what made them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable
+import os
+import shutil
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +19,11 @@ from numpy.typing import NDArray
 
 from mio.checkpoint import commit, read_json, require, write_json
 from mio.sequence import TokenSequence
+from mio.types import DataError
+
+Label = tuple[str, str]  # task, source
+Spans = list[tuple[int, int]]  # where stretches begin and end
+TRAINED = 31  # the bit of a stored id that says whether it is trained
 
 
 @dataclass(frozen=True)
@@ -26,75 +36,186 @@ class Record:
     source: str = ""
     license: str = ""
 
+    def about(self) -> dict[str, str]:
+        """What is kept beside the ids; equal sequences have equal hashes."""
+        digest = hashlib.blake2b(self.sequence.ids.tobytes(), digest_size=8)
+        digest.update(self.sequence.loss.tobytes())
+        names = {"id": self.id, "task": self.task, "source": self.source, "license": self.license}
+        return names | {"hash": digest.hexdigest()}
 
-def write_store(folder: Path, records: Iterable[Record], fingerprint: str) -> None:
-    """Write all records, or nothing."""
+
+def write_store(
+    folder: Path, records: Iterable[Record], fingerprint: str, beside: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Write all records, or nothing. `beside`: other things to keep with them, as JSON by file name."""
 
     def write(staging: Path) -> None:
         lengths: list[int] = []
         with (
             (staging / "ids.bin").open("wb") as ids,
-            (staging / "loss.bin").open("wb") as loss,
             (staging / "samples.jsonl").open("w", encoding="utf-8") as samples,
         ):
             for record in records:
-                ids.write(record.sequence.ids.astype(np.uint32).tobytes())
-                loss.write(record.sequence.loss.astype(np.uint8).tobytes())
+                trained = record.sequence.loss.astype(np.uint32) << TRAINED
+                ids.write((record.sequence.ids.astype(np.uint32) | trained).tobytes())
                 lengths.append(len(record.sequence))
-                line = {"id": record.id, "task": record.task, "source": record.source, "license": record.license}
-                samples.write(json.dumps(line, ensure_ascii=False) + "\n")
-        np.save(staging / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-        write_json(staging / "config.json", {"fingerprint": fingerprint, "samples": len(lengths)})
+                samples.write(json.dumps(record.about(), ensure_ascii=False) + "\n")
+        for name, value in beside.items():
+            write_json(staging / name, value)
+        _finish(staging, np.array(lengths, np.int64), fingerprint)
 
     commit(folder, write)
 
 
+def join_stores(folder: Path, parts: Sequence[Path], fingerprint: str) -> None:
+    """One store of all samples of several, in their order."""
+
+    def write(staging: Path) -> None:
+        for name in ("ids.bin", "samples.jsonl"):
+            with (staging / name).open("wb") as whole:
+                for part in parts:
+                    with (part / name).open("rb") as piece:
+                        shutil.copyfileobj(piece, whole)
+        lengths = [np.diff(mapped(part / "offsets.npy")) for part in parts]
+        _finish(staging, np.concatenate([np.zeros(0, np.int64), *lengths]), fingerprint)
+
+    commit(folder, write)
+
+
+def _finish(folder: Path, lengths: NDArray[np.int64], fingerprint: str) -> None:
+    """Add the index to a folder that has the ids, the loss and the lines of its samples."""
+    index = Index.of(folder / "samples.jsonl")
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    np.save(folder / "labels.npy", index.labels)
+    np.save(folder / "lines.npy", index.lines)
+    write_json(
+        folder / "config.json", {"fingerprint": fingerprint, "samples": len(lengths), "labels": list(index.names)}
+    )
+
+
+@dataclass(frozen=True)
+class Index:
+    """Of samples.jsonl. labels: (samples,), each one's place in `names`; lines: (samples + 1,), where lines begin."""
+
+    labels: NDArray[np.int32]
+    lines: NDArray[np.int64]
+    names: tuple[Label, ...]
+
+    @staticmethod
+    def of(path: Path) -> Index:
+        names: dict[Label, int] = {}
+        labels, lines = list[int](), [0]
+        with path.open("rb") as file:
+            for line in file:
+                sample = json.loads(line)
+                labels.append(names.setdefault((sample["task"], sample["source"]), len(names)))
+                lines.append(lines[-1] + len(line))
+        return Index(np.array(labels, np.int32), np.array(lines, np.int64), tuple(names))
+
+    @staticmethod
+    def open(folder: Path, config: Mapping[str, Any]) -> Index:
+        if "labels" not in config:  # written before there was an index
+            return Index.of(folder / "samples.jsonl")
+        names = tuple((str(task), str(source)) for task, source in config["labels"])
+        return Index(mapped(folder / "labels.npy"), mapped(folder / "lines.npy"), names)
+
+
+class Column:
+    """A file of numbers that is read where it is asked. Not mapped: pages of a map count as this process's memory, and
+    a random pass over a large store maps all of it."""
+
+    def __init__(self, path: Path, kind: type[Any]) -> None:
+        self._file, self._kind = os.open(path, os.O_RDONLY), np.dtype(kind)
+        weakref.finalize(self, os.close, self._file)
+        self._length = os.fstat(self._file).st_size // self._kind.itemsize
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, span: slice) -> NDArray[Any]:
+        start, stop, _ = span.indices(self._length)
+        return self.gather([(start, max(start, stop))])
+
+    def gather(self, spans: Spans) -> NDArray[Any]:
+        """Stretches laid end to end.
+
+        Raises:
+            DataError: the file ends before one does.
+        """
+        size = self._kind.itemsize
+        data = bytearray().join([os.pread(self._file, size * (stop - start), size * start) for start, stop in spans])
+        if len(data) != size * sum([stop - start for start, stop in spans]):
+            raise DataError("The store is cut short.", fix="Make it again, or copy it again.")
+        return np.frombuffer(data, self._kind)
+
+
 @dataclass(frozen=True)
 class Store:
-    """ids (tokens,) uint32, loss (tokens,) uint8, offsets (samples + 1,), and a dictionary per sample."""
+    """ids (tokens,) uint32 with the loss mask as their highest bit, offsets (samples + 1,), and what is known of every
+    sample. `loss` (tokens,) uint8: where a mask has a file of its own, as in older stores. `digest`: 16 hex digits over
+    all that the store holds."""
 
-    ids: NDArray[np.uint32]
-    loss: NDArray[np.uint8]
+    ids: Column
+    loss: Column | None
     offsets: NDArray[np.int64]
-    samples: list[dict[str, Any]]
+    index: Index
+    lines: Column
+    digest: str
 
     @staticmethod
     def open(folder: Path, fingerprint: str) -> Store:
-        """Memory-map a store.
+        """Open a store; nothing but its index comes into memory.
 
         Raises:
             DataError: it was written with another fingerprint. MissingError: there is none.
         """
         config = read_json(folder / "config.json")
         require(config["fingerprint"], fingerprint, str(folder), "Prepare it again: mio data prepare.")
-        lines = (folder / "samples.jsonl").read_text(encoding="utf-8").split("\n")
+        manifest = json.dumps(read_json(folder / "manifest.json"), sort_keys=True)
         return Store(
-            _mapped(folder / "ids.bin", np.uint32),
-            _mapped(folder / "loss.bin", np.uint8),
-            np.load(folder / "offsets.npy", allow_pickle=False),
-            [json.loads(line) for line in lines if line],
+            Column(folder / "ids.bin", np.uint32),
+            Column(folder / "loss.bin", np.uint8) if (folder / "loss.bin").is_file() else None,
+            mapped(folder / "offsets.npy"),
+            Index.open(folder, config),
+            Column(folder / "samples.jsonl", np.uint8),
+            hashlib.sha256(manifest.encode()).hexdigest()[:16],
         )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, number: int) -> TokenSequence:
-        span = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
-        return TokenSequence(self.ids[span].astype(np.int64), self.loss[span].astype(bool))
+        return self._tokens([(int(self.offsets[number]), int(self.offsets[number + 1]))])
 
-    @property
+    def spans(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> TokenSequence:
+        """Stretches of the store's tokens, laid end to end."""
+        return self._tokens(list(zip(starts.tolist(), stops.tolist(), strict=True)))
+
+    def _tokens(self, spans: Spans) -> TokenSequence:
+        ids = self.ids.gather(spans)
+        loss = self.loss.gather(spans) if self.loss else ids >> TRAINED
+        return TokenSequence((ids & (1 << TRAINED) - 1).astype(np.int64), loss.astype(np.bool_))
+
+    def about(self, number: int) -> dict[str, Any]:
+        """Id, task, source, licence and hash of a sample."""
+        line = self.lines[int(self.index.lines[number]) : int(self.index.lines[number + 1])]
+        return dict(json.loads(line.tobytes()))
+
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.offsets)
 
     def tasks(self) -> dict[str, NDArray[np.int64]]:
         """Numbers of the samples of every task, and of every "task/source"."""
-        groups: dict[str, list[int]] = defaultdict(list)
-        for number, sample in enumerate(self.samples):
-            groups[sample["task"]].append(number)
-            groups[f"{sample['task']}/{sample['source']}"].append(number)
-        return {name: np.array(numbers) for name, numbers in groups.items()}
+        order = np.argsort(self.index.labels, kind="stable")
+        bounds = np.searchsorted(self.index.labels[order], np.arange(len(self.index.names) + 1))
+        groups: dict[str, list[NDArray[np.int64]]] = {}
+        for label, (task, source) in enumerate(self.index.names):
+            for name in (task, f"{task}/{source}"):
+                groups.setdefault(name, []).append(order[bounds[label] : bounds[label + 1]])
+        return {name: np.sort(np.concatenate(numbers)) for name, numbers in groups.items()}
 
 
-def _mapped(path: Path, kind: type[Any]) -> NDArray[Any]:
-    """A file as an array; an empty one cannot be mapped."""
-    return np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)
+def mapped(path: Path) -> NDArray[Any]:
+    """An array that stays on disk; as a plain one, since numpy's own class for it is slow in small steps."""
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)

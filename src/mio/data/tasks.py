@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mio.data.sources import Item
-from mio.sequence import PRETRAIN, fill
+from mio.data.wording import TEMPLATES, worded
 from mio.types import Document, Encoded, MediaFile, Message, Role, Sample, Text, Turns
 
 Part = Text | Encoded | MediaFile
@@ -118,7 +118,7 @@ def draw_pictures(shelf: Shelf) -> Iterator[Sample]:
 
 
 def _rounds(shelf: Shelf, key: str, rounds: int = 4, together: int = 6) -> Iterator[tuple[int, list[Item]]]:
-    """Pictures of a source in groups by chance, each picture once a round; a conversation about several costs a third
+    """Pictures of a source in groups by chance, each picture once a round; a conversation about several costs a sixth
     less than one about each, and always other company keeps a picture from being known by its neighbours."""
     for source in NAMED_PICTURES:
         items = list(shelf.of_source(source))
@@ -363,18 +363,14 @@ INSTRUCT: Mapping[str, Task] = {
 # ------------------------------------------------------------------------------------------------ pre-training
 
 
-def pair(template: str, modality: str, *sources: str) -> Task:
-    """A paper's template over the named sources; the medium is input when it stands first, target otherwise."""
+def pair(task: str, modality: str, *sources: str) -> Task:
+    """The paper's words for a task over the named sources."""
 
     def samples(shelf: Shelf) -> Iterator[Sample]:
         for item in shelf.of_source(*sources):
-            source, text = medium(item, modality), Text(words(item))
-            if not text.text:
-                continue
-            as_input = template.startswith(modality)
-            parts = fill(PRETRAIN[template], *((source, text) if as_input else (text, source)))
-            inputs = frozenset(i for i, p in enumerate(parts) if p is source) if as_input else frozenset()
-            yield Sample(f"{template}:{item.id}", Document(parts, inputs), item.source, item.license)
+            if words(item):
+                document = worded(task, medium(item, modality), Text(words(item)))
+                yield Sample(f"{TEMPLATES[task]}:{item.id}", document, item.source, item.license)
 
     return samples
 
@@ -408,13 +404,13 @@ def interleaved(shelf: Shelf, run: int = 10) -> Iterator[Sample]:
 
 PICTURES = ("emoji", "mulberry", "digits", "doodles", "scenes")
 PRETRAINING: Mapping[str, Task] = {
-    "image to text": pair("image->text", "image", *PICTURES),
-    "text to image": pair("text->image", "image", *PICTURES),
-    "video to text": pair("video->text", "video", "motion"),
-    "text to video": pair("text->video", "video", "motion"),
-    "speech to text": pair("speech->text", "speech", *SPOKEN),
-    "speech to text 3": pair("speech->text/3", "speech", *SPOKEN),
-    "text to speech": pair("text->speech", "speech", *SPOKEN),
+    "image to text": pair("image to text", "image", *PICTURES),
+    "text to image": pair("text to image", "image", *PICTURES),
+    "video to text": pair("video to text", "video", "motion"),
+    "text to video": pair("text to video", "video", "motion"),
+    "speech to text": pair("speech to text", "speech", *SPOKEN),
+    "speech to text 3": pair("speech to text 3", "speech", *SPOKEN),
+    "text to speech": pair("text to speech", "speech", *SPOKEN),
     "interleaved": interleaved,
     "text": plain_text,
 }

@@ -7,13 +7,14 @@ candidates as beams the unfinished ones go on; what ends among the best candidat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mio.decoding.grammar import Grammar
+from mio.decoding.request import Request
 from mio.decoding.sampling import BeamSearch, Sampling, allowed_scores, penalised
 
 
@@ -35,19 +36,15 @@ class Candidate:
     id: int
 
 
-@dataclass
 class Search:
-    """Beams and answers of one prompt. `settings` by row name, "text" for text."""
+    """Beams and answers of one request, which takes the best of them."""
 
-    prompt: Sequence[int]
-    grammar: Grammar
-    settings: Mapping[str, Sampling]
-    width: int
-    beams: list[Beam] = field(init=False)
-    answers: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)  # best first
+    opens: Sequence[int] = ()  # no beam asks for another prompt
 
-    def __post_init__(self) -> None:
-        self.beams = [Beam((), 0.0, self.grammar.copy())]
+    def __init__(self, request: Request) -> None:
+        self.request, self.width = request, request.beams
+        self.beams = [Beam((), 0.0, request.grammar.copy())]
+        self.answers: list[tuple[float, tuple[int, ...]]] = []  # best first
 
     def advance(self, logits: Tensor) -> list[int]:
         """Logits (beams, V) after each beam -> the number of the one each new beam goes on from; none at the end."""
@@ -55,19 +52,15 @@ class Search:
         self._keep([c for c in ranked[: self.width] if self._ends(c)])
         going = [c for c in ranked if not self._ends(c)][: self.width]
         self.beams = [self._longer(c) for c in going]
-        if not self._hopeful():
-            self.beams = []
-        return [c.parent for c in going] if self.beams else []
+        if self._hopeful():
+            return [c.parent for c in going]
+        self._end()
+        return []
 
     @property
     def next(self) -> list[int]:
         """The newest id of each beam."""
         return [beam.ids[-1] for beam in self.beams]
-
-    @property
-    def best(self) -> tuple[int, ...]:
-        """The ids of the best answer, once no beam is left."""
-        return self.answers[0][1]
 
     def _candidates(self, logits: Tensor) -> list[Candidate]:
         return [c for number, row in enumerate(logits.float().log_softmax(-1)) for c in self._after(number, row)]
@@ -77,18 +70,23 @@ class Search:
         beam = self.beams[number]
         penalty = self._setting(beam).repetition_penalty
         if penalty != 1.0:
-            scores = penalised(scores, torch.tensor(sorted({*self.prompt, *beam.ids})), penalty)
+            scores = penalised(scores, torch.tensor(sorted({*self.request.prompt, *beam.ids})), penalty)
         allowed = torch.from_numpy(beam.grammar.allowed())
         scores = allowed_scores(scores, allowed)
         best, places = scores.topk(min(2 * self.width, len(scores)))
         pairs = zip(best.tolist(), allowed[places].tolist(), strict=True)
         return [Candidate(beam.score + s, number, id) for s, id in pairs if s > -torch.inf]
 
+    def _end(self) -> None:
+        self.beams, self.request.ranked = [], self.answers
+        for id in self.answers[0][1]:
+            self.request.take(id)
+
     def _setting(self, beam: Beam) -> Sampling:
-        return self.settings.get(beam.grammar.where) or BeamSearch()
+        return self.request.sampling.get(beam.grammar.where) or BeamSearch()
 
     def _ends(self, c: Candidate) -> bool:
-        return c.id == self.beams[c.parent].grammar.stop
+        return self.beams[c.parent].grammar.ends(c.id)
 
     def _longer(self, c: Candidate) -> Beam:
         grammar = self.beams[c.parent].grammar.copy()

@@ -19,8 +19,9 @@ from torch import Tensor
 from mio.decoding.beam import Search
 from mio.decoding.lanes import Lane, Lanes
 from mio.decoding.request import Event, Request
-from mio.decoding.sampling import GREEDY, choose
-from mio.models.backbone import Backbone, Cache
+from mio.decoding.single import Single
+from mio.models.backbone import Backbone
+from mio.models.steps import Cache, Steps
 from mio.types import MioError
 
 MOST = 64  # lanes of one call to `generate`: what comes beyond them waits
@@ -35,36 +36,7 @@ class _Flight:
     lanes: list[Lane] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        wide = self.request.beams > 1
-        self.decide: Search | _Single = _search(self.request) if wide else _Single(self.request)
-
-
-class _Single:
-    """One answer, an id at a time, in one lane."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.generator = torch.Generator().manual_seed(request.seed)
-        self.seen = dict.fromkeys(request.prompt)  # the prompt counts, as in transformers
-
-    def advance(self, logits: Tensor) -> list[int]:
-        """Logits (1, V) -> the number of the lane that goes on: this one, or none."""
-        request = self.request
-        sampling = request.sampling.get(request.grammar.where, GREEDY)
-        seen = torch.tensor([*self.seen]) if sampling.repetition_penalty != 1.0 else None
-        allowed = torch.from_numpy(request.grammar.allowed())
-        id = choose(logits[0], allowed, sampling, self.generator, seen)
-        request.take(id)
-        self.seen[id] = None
-        return [] if request.grammar.finished else [0]
-
-    @property
-    def next(self) -> list[int]:
-        return self.request.out[-1:]
-
-
-def _search(request: Request) -> Search:
-    return Search(request.prompt, request.grammar, request.sampling, request.beams)
+        self.decide: Search | Single = Search(self.request) if self.request.beams > 1 else Single(self.request)
 
 
 class Engine:
@@ -74,7 +46,7 @@ class Engine:
     """
 
     def __init__(self, model: Backbone, lanes: int = 8, positions: int | None = None) -> None:
-        self.model = model
+        self.model, self.steps = model, Steps(model)
         self.positions = positions or model.config.positions
         self.width = lanes
         self.device = model.lm_head.weight.device
@@ -93,7 +65,7 @@ class Engine:
         Raises:
             MioError: a prompt or budget that cannot fit, with the numbers.
         """
-        self._check(request)
+        check(request, self.width, self.positions, self.model.config.vocabulary)
         ticket = next(self._tickets)
         self.waiting.append(_Flight(ticket, request))
         return ticket
@@ -109,18 +81,6 @@ class Engine:
         """One more id for every answer in the batch, the first one for those that join."""
         ready = [*self._extend(), *self._join()]
         return [self._advance(flight, logits) for flight, logits in ready]
-
-    def _check(self, request: Request) -> None:
-        if request.positions > self.positions:
-            numbers = f"{len(request.prompt)} ids and an answer of {request.grammar.limits.tokens}"
-            what = f"A prompt of {numbers} may take {request.positions} positions; the model has {self.positions}."
-            raise MioError(what, fix="Shorten the prompt or ask for fewer tokens.")
-        if request.lanes > self.width:
-            what = f"{request.lanes} beams do not fit into {self.width} lanes."
-            raise MioError(what, fix=f"Ask for {self.width} beams or fewer.")
-        size = self.model.config.vocabulary
-        if not request.prompt or min(request.prompt) < 0 or max(request.prompt) >= size:
-            raise MioError(f"A prompt must be ids from 0 to {size - 1}, one or more.")
 
     def _extend(self) -> list[tuple[_Flight, Tensor]]:
         """All that is under way as one batch: logits (lanes, V) of each."""
@@ -144,59 +104,84 @@ class Engine:
             yield flight, self._prefill(flight)
 
     def _prefill(self, flight: _Flight) -> Tensor:
-        lane = self.lanes.take()
+        lane, logits = self._fill(flight.request.prompt)
         flight.lanes = [lane]
-        prompt = torch.tensor([[*flight.request.prompt]], device=self.device)
-        lane.length = prompt.shape[1]
-        return self._logits(
-            prompt, torch.arange(lane.length, device=self.device)[None], slice(lane.place, lane.place + 1)
-        )
+        return logits
+
+    def _fill(self, prompt: Sequence[int]) -> tuple[Lane, Tensor]:
+        """A new lane with the keys of a prompt, and the logits (1, vocabulary) after it."""
+        lane = self.lanes.take()
+        lane.length = len(prompt)
+        ids, at = torch.tensor([[*prompt]], device=self.device), torch.arange(lane.length, device=self.device)[None]
+        return lane, self._logits(ids, at, slice(lane.place, lane.place + 1))
 
     def _logits(self, ids: Tensor, positions: Tensor, rows: slice) -> Tensor:
         """(B, vocabulary) after the last of ids (B, T)."""
-        return self.model.logits(self.model.extend(ids, positions, self.lanes.cache.rows(rows))[:, -1])
+        return self.model.logits(self.steps.extend(ids, positions, self.lanes.cache.rows(rows))[:, -1])
 
     def _advance(self, flight: _Flight, logits: Tensor) -> Event:
-        request, decide = flight.request, flight.decide
+        request = flight.request
         before = len(request.out)
         try:
-            parents = decide.advance(logits)
+            parents = flight.decide.advance(logits)
         except MioError as error:
+            request.error, parents = error, []
+        if parents:
+            self._go_on(flight, parents)
+        else:
             self._land(flight)
-            return Event(flight.ticket, finished=True, error=error)
-        if not parents:
-            if isinstance(decide, Search):
-                for id in decide.best:
-                    request.take(id)
-            self._land(flight)
-            return Event(flight.ticket, tuple(request.out[before:]), finished=True)
-        flight.lanes = self.lanes.follow(flight.lanes, parents, len(request.prompt))
-        for lane, id in zip(flight.lanes, decide.next, strict=True):
+        return Event(flight.ticket, tuple(request.out[before:]), not parents, request.error)
+
+    def _go_on(self, flight: _Flight, parents: Sequence[int]) -> None:
+        flight.lanes = self.lanes.follow(flight.lanes, parents, len(flight.request.prompt))
+        if flight.decide.opens:
+            flight.lanes.append(self._fill(flight.decide.opens)[0])
+        for lane, id in zip(flight.lanes, flight.decide.next, strict=True):
             lane.id = id
-        return Event(flight.ticket, tuple(request.out[before:]))
 
     def _land(self, flight: _Flight) -> None:
         del self.flying[flight.ticket]
         for lane in flight.lanes:
-            self.lanes.drop(lane)
+            self.lanes.drop(lane, clean=flight.request.error is not None)
+
+
+def check(request: Request, lanes: int, positions: int, vocabulary: int) -> None:
+    """Refuse by name what could never be answered.
+
+    Raises:
+        MioError: too many positions or lanes, ids that are none, or ways of decoding that contradict each other.
+    """
+    if request.positions > positions:
+        numbers = f"{len(request.prompt)} ids and an answer of {request.grammar.limits.tokens}"
+        what = f"A prompt of {numbers} may take {request.positions} positions; the model has {positions}."
+        raise MioError(what, fix="Shorten the prompt or ask for fewer tokens.")
+    if request.lanes > lanes:
+        what = f"{request.lanes} beams do not fit into {lanes} lanes."
+        raise MioError(what, fix=f"Ask for {lanes} beams or fewer.")
+    ids = (*request.prompt, *request.plain)
+    if not request.prompt or min(ids) < 0 or max(ids) >= vocabulary:
+        raise MioError(f"A prompt must be ids from 0 to {vocabulary - 1}, one or more.")
+    if not 0 <= request.seed < 2**63:
+        raise MioError(f"Seed {request.seed} is not from 0 to 2**63 - 1.")
+    if request.guided and not request.plain:
+        raise MioError("Guidance needs the prompt without its condition, too.", fix="Give `plain`.")
+    if request.logprobs is not None and (request.beams > 1 or request.logprobs < 0):
+        raise MioError("Log-probabilities of ids are noted without beams, 0 alternatives or more.")
 
 
 def generate(model: Backbone, requests: Sequence[Request]) -> Iterator[tuple[int, int]]:
     """Decode requests together; yields (request number, id) as they come and fills `Request.out`. Ids of beams come
-    at their end.
-
-    Raises:
-        MioError: a request that cannot fit; or, once all others are done, the error of the first that failed.
-    """
+    at their end. A request that cannot be answered, or fails on the way, has an `error`."""
     if not requests:
         return
     lanes = max(min(sum(r.lanes for r in requests), MOST), *(r.lanes for r in requests), 1)
     engine = Engine(model, lanes, min(max(r.positions for r in requests), model.config.positions))
-    numbers = {engine.submit(request): number for number, request in enumerate(requests)}
-    failed: list[MioError] = []
+    numbers = {}
+    for number, request in enumerate(requests):
+        try:
+            numbers[engine.submit(request)] = number
+        except MioError as error:
+            request.error = error
     while engine.busy:
         for event in engine.step():
             yield from ((numbers[event.ticket], id) for id in event.ids)
-            failed += [event.error] if event.error else []
-    if failed:
-        raise failed[0]

@@ -36,11 +36,13 @@ class SpanRule:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one answer may be: ids in all, its parts and their order, steps of a span of free length."""
+    """What one answer may be: ids in all, its parts and their order, steps of a span of free length, and ids of text
+    that end it, too, where it may end."""
 
     tokens: int
     pattern: Pattern = field(default_factory=lambda: any_order({}))
     steps: int = 250
+    stops: frozenset[int] = frozenset()
 
 
 class Grammar:
@@ -72,12 +74,13 @@ class Grammar:
 
     def take(self, id: int) -> None:
         """Move on by one id, which must be allowed."""
+        self.finished = self.ends(id)
         self.left -= 1
         if self.span is not None:
             if self.span.take(id):
                 self.span = None
         elif id == self.stop:
-            self.finished = True
+            return
         elif id in self.by_begin:
             rule = self.by_begin[id]
             self.place = self.place.ways[rule.name]
@@ -85,6 +88,12 @@ class Grammar:
             self.span = _Span(rule, min(self.limits.steps, room // len(rule.codes)))
         else:
             self.place = self.place.ways[TEXT]
+
+    def ends(self, id: int) -> bool:
+        """Whether the answer is finished with this id."""
+        if id == self.stop:
+            return True
+        return self.span is None and id in self.limits.stops and self.place.ways[TEXT].may_end
 
     def copy(self) -> Grammar:
         """The same state, to be moved on apart from this one."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mio.models.backbone import Cache
+from mio.models.steps import Cache
 
 
 @dataclass(eq=False)
@@ -34,8 +34,11 @@ class Lanes:
         self.used.append(lane)
         return lane
 
-    def drop(self, lane: Lane) -> None:
-        """Give a row back; the last one moves into its place."""
+    def drop(self, lane: Lane, clean: bool = False) -> None:
+        """Give a row back; the last one moves into its place. `clean` where its keys may be NaN, which even a weight of
+        zero lets through."""
+        if clean:
+            self.cache.tensor[:, :, lane.place] = 0
         last = self.used.pop()
         if last is not lane:
             self._copy(last, lane)

@@ -224,7 +224,7 @@ def measure(model: Model, shelves: Mapping[str, Shelf], judges: Judges, batch: i
             continue
         start = time.perf_counter()
         jobs = [Job(_prompt(s), m.out, TOKENS[m.out], seed=n) for n, s in enumerate(samples)]
-        replies = [r for i in range(0, len(jobs), batch) for r in model.run(jobs[i : i + batch])]
+        replies = [r.checked() for i in range(0, len(jobs), batch) for r in model.run(jobs[i : i + batch])]
         seconds = (time.perf_counter() - start) / len(jobs)
         yield Score(m.direction, m.what, m.check(replies, samples, judges), m.split, seconds)
 

@@ -6,12 +6,9 @@ Tensor names are those of Hugging Face's LlamaForCausalLM, so checkpoints go in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mio.layers import RMSNorm, Segments, SwiGLU, apply_rope, rope, segment_attention
@@ -79,39 +76,6 @@ class _Model(nn.Module):
         self.norm = RMSNorm(c.width, c.norm_eps)
 
 
-class Cache:
-    """Keys and values of B sequences in one allocation: (layers, 2, B, Hkv, positions, Dh)."""
-
-    def __init__(self, c: BackboneConfig, batch: int, positions: int, like: Tensor) -> None:
-        shape = (c.layers, 2, batch, c.kv_heads, positions, c.head_dim)
-        self.tensor = like.new_zeros(shape)
-
-    def rows(self, which: slice) -> Cache:
-        """Some of the sequences, in the same memory."""
-        part = copy(self)
-        part.tensor = self.tensor[:, :, which]
-        return part
-
-    def mix(self, layer: int, positions: Tensor) -> Mix:
-        """Attention of one layer for new tokens at `positions` (B, T), after storing their keys and values."""
-        batch, steps = positions.shape
-        keys, values = self.tensor[layer]
-        rows = torch.arange(batch, device=positions.device)[:, None]
-        seen = int(positions.max()) + 1
-        mask = (torch.arange(seen, device=positions.device) <= positions[..., None])[:, None]
-
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys[rows, :, positions] = k.unflatten(0, (batch, steps))
-            values[rows, :, positions] = v.unflatten(0, (batch, steps))
-            q = q.unflatten(0, (batch, steps)).transpose(1, 2)
-            out = F.scaled_dot_product_attention(
-                q, keys[:, :, :seen], values[:, :, :seen], attn_mask=mask, enable_gqa=True
-            )
-            return out.transpose(1, 2).flatten(0, 1)
-
-        return attend
-
-
 class Backbone(nn.Module):
     def __init__(self, c: BackboneConfig) -> None:
         super().__init__()
@@ -127,17 +91,10 @@ class Backbone(nn.Module):
 
     def forward(self, ids: Tensor, positions: Tensor, segments: Segments) -> Tensor:
         """Packed samples: ids and positions (N,) -> hidden states (N, width)."""
-        return self._run(ids, positions, [partial(segment_attention, segments=segments)] * self.config.layers)
-
-    def extend(self, ids: Tensor, positions: Tensor, cache: Cache) -> Tensor:
-        """Cached decoding: new ids and positions (B, T) -> hidden states (B, T, width); `cache` takes their keys."""
-        mixes = [cache.mix(layer, positions) for layer in range(self.config.layers)]
-        return self._run(ids.flatten(), positions.flatten(), mixes).unflatten(0, ids.shape)
-
-    def _run(self, ids: Tensor, positions: Tensor, mixes: list[Mix]) -> Tensor:
         table = rope(positions, self.config.head_dim, self.config.rope_theta)
+        mix = partial(segment_attention, segments=segments)
         x = self.model.embed_tokens(ids)
-        for layer, mix in zip(self.model.layers, mixes, strict=True):
+        for layer in self.model.layers:
             x = layer(x, table, mix)
         out: Tensor = self.model.norm(x)
         return out

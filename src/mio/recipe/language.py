@@ -16,6 +16,7 @@ from torch import Tensor
 from mio.checkpoint import commit, load_state, load_tensors, save_module, write_json
 from mio.config import to_dict
 from mio.data.loader import Loader
+from mio.data.plan import Plan, write_plan
 from mio.data.prepare import encode_items
 from mio.data.store import Record, Store, write_store
 from mio.data.tasks import INSTRUCT, PRETRAINING, Shelf
@@ -43,22 +44,15 @@ def prepare_stage(run: Run) -> None:
     made = [*maker.scene_items(data.scenes), *maker.edit_items(data.edits), *maker.clip_items(data.clips)]
     shelf = Shelf.of(encode_items([*train, *made], speaker), run.recipe.seed)
     for name, tasks in (("pretrain", PRETRAINING), ("instruct", INSTRUCT)):
-        records = (record for task in tasks for record in _records(task, tasks[task](shelf), run, speaker))
+        records = (record for task in tasks for record in _records(task, tasks[task](shelf), speaker))
         write_store(run.out / "prepare" / name, records, speaker.fingerprint)
     write_json(run.out / "prepare" / "config.json", {"fingerprint": speaker.fingerprint})
 
 
-def _records(task: str, samples: Iterator[Sample], run: Run, speaker: Processor) -> Iterator[Record]:
-    """Rendered samples that fit the model's window; the others are counted on stderr."""
-    long = 0
+def _records(task: str, samples: Iterator[Sample], speaker: Processor) -> Iterator[Record]:
+    """Rendered samples of any length: what becomes of long ones, a stage decides."""
     for sample in samples:
-        sequence = speaker.sequence(sample.content)
-        if len(sequence) <= run.recipe.backbone.positions:
-            yield Record(sequence, sample.id, task, sample.source, sample.license)
-        else:
-            long += 1
-    if long:
-        print(f"{task}: left out {long} samples longer than {run.recipe.backbone.positions} ids", file=sys.stderr)
+        yield Record(speaker.sequence(sample.content), sample.id, task, sample.source, sample.license)
 
 
 @dataclass
@@ -72,7 +66,10 @@ class _LanguageObjective:
         return self.loader.batch(step)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return next_token_loss(self.module, batch, self.kinds, self.weights)
+        """With the realised share of every kind among the targets, for the log."""
+        shares = torch.bincount(batch.kinds, minlength=len(self.kinds)) / max(len(batch.kinds), 1)
+        realised = {f"share of {kind}": share for kind, share in zip(self.kinds, shares, strict=True)}
+        return next_token_loss(self.module, batch, self.kinds, self.weights) | realised
 
 
 def language_stages(run: Run) -> None:
@@ -83,16 +80,13 @@ def language_stages(run: Run) -> None:
 
 def _train_language(run: Run) -> None:
     r, speaker = run.recipe, processor(run)
-    names, kinds = kinds_of(speaker.vocab)
+    names, _ = kinds_of(speaker.vocab)
     torch.manual_seed(r.seed)
     model = Backbone(replace(r.backbone, vocabulary=len(speaker.vocab)))
     for number, stage in enumerate(r.stages):
         folder = run.out / "stages" / stage.name
         if not (folder / "config.json").is_file():
-            store = Store.open(run.out / "prepare" / stage.store, speaker.fingerprint)
-            loader = Loader.plan(
-                store, stage.shares, kinds, stage.tokens, stage.fit.steps * stage.fit.parts, r.seed + number
-            )
+            loader = planned(run, number, speaker)
             fit(
                 _LanguageObjective(model, loader, names, stage.weights),
                 stage.fit,
@@ -108,6 +102,26 @@ def _train_language(run: Run) -> None:
     config = ModelConfig(r.name, model.config, r.rows, r.systems, r.decoding, r.frames, speaker.fingerprint)
     if rank() == 0:
         save(run.out / "model", config, model, run.out, {})
+
+
+def planned(run: Run, number: int, speaker: Processor) -> Loader:
+    """What the stage of that number reads, planned at the first call; later ones and other ranks find it."""
+    stage, (_, kinds) = run.recipe.stages[number], kinds_of(speaker.vocab)
+    store, folder = Store.open(run.out / "prepare" / stage.store, speaker.fingerprint), run.out / "plans" / stage.name
+    if rank() == 0:
+        mix = stage.mix(run.recipe.seed + number, run.recipe.backbone.positions)
+        write_plan(folder, store, mix, kinds, stage.fit.steps * stage.fit.parts)
+        _tell(stage.name, Plan.open(folder), mix.most)
+    barrier()
+    return Loader(store, Plan.open(folder), kinds)
+
+
+def _tell(stage: str, plan: Plan, most: int) -> None:
+    """What became of samples that are too long, on stderr."""
+    for word, counts in (("left out", plan.left_out), ("split", plan.split)):
+        if counts:
+            which = ", ".join(f"{count} of {name}" for name, count in counts.items())
+            print(f"{stage}: {word} samples longer than {most} ids: {which}", file=sys.stderr)
 
 
 def kinds_of(vocab: Vocabulary) -> tuple[tuple[str, ...], NDArray[np.int64]]:

@@ -11,16 +11,19 @@ from numpy.typing import NDArray
 from mio.checkpoint import commit, compact, load_state, load_tensors, save_module, write_json
 from mio.config import to_dict
 from mio.data.prepare import Picture, load_clips, load_pictures, text_of
+from mio.evals.exhibits import exhibits
 from mio.media import resize
 from mio.models.decoders import PixelDecoder
 from mio.models.teachers import SpeechTeacher, TextTower
 from mio.recipe.tree import Run
-from mio.tokenizers.seed import SeedNetwork, start_from_places
-from mio.tokenizers.speech import SpeechNetwork
+from mio.tokenizers.seed import Decoded, SeedNetwork, SeedTokenizer, start_from_places
+from mio.tokenizers.speech import SpeechNetwork, SpeechTokenizer
 from mio.tokenizers.text import TextTokenizer
 from mio.train.image import Aligner, AlignObjective, ImageTrainer, Pictures, QuantizeObjective, embed_all
 from mio.train.loop import fit
 from mio.train.speech import SYMBOLS, Clips, SpeechObjective, SpeechTrainer, TeacherObjective
+from mio.train.watch import Samples, write_pictures, write_sounds
+from mio.types import Modality
 
 
 def text_stage(run: Run) -> None:
@@ -89,7 +92,9 @@ def image_stage(run: Run) -> None:
     trainer = ImageTrainer(SeedNetwork(c.network), PixelDecoder(c.decoder), TextTower(text.size, c.network.embedding))
     trainer.network.load_state_dict(aligner.network.state_dict())
     trainer.text.load_state_dict(aligner.text.state_dict())
-    objective = QuantizeObjective(pictures, c.batch, run.recipe.seed, module=trainer, teacher=teacher)
+    objective = QuantizeObjective(
+        pictures, c.batch, run.recipe.seed, module=trainer, teacher=teacher, samples=_seen(run, trainer)
+    )
     fit(objective, c.quantize, run.out / "work" / "image", "image", run.metrics)
 
     def write(folder: Path) -> None:
@@ -98,6 +103,23 @@ def image_stage(run: Run) -> None:
         save_module(folder / "pixels", to_dict(c.decoder), compact(trainer.decoder.state_dict()))
 
     commit(run.out / "image", write)
+
+
+def _seen(run: Run, trainer: ImageTrainer) -> Samples | None:
+    """Two held-out pictures of each source, if there are any."""
+
+    def render(decoded: Decoded) -> torch.Tensor:
+        out: torch.Tensor = trainer.decoder(decoded.latents, decoded.embedding)
+        return out
+
+    tokenizer = SeedTokenizer(trainer.network, _row(run, "image"), render)
+    shown = exhibits("image", (), run.items()[1], 2).media
+    pictures = [resize(p, run.recipe.image.network.image_size) for p in shown]
+    return Samples(tokenizer, pictures, write_pictures) if pictures else None
+
+
+def _row(run: Run, name: str) -> Modality:
+    return next(row for row in run.recipe.rows if row.name == name)
 
 
 def _clips(run: Run) -> Clips:
@@ -130,7 +152,10 @@ def speech_stage(run: Run) -> None:
     load_state(teacher, load_tensors(run.out / "teacher" / "model.safetensors"))
     torch.manual_seed(run.recipe.seed)
     trainer = SpeechTrainer(SpeechNetwork(c.network))
-    objective = SpeechObjective(trainer, teacher, _clips(run), c.batch, run.recipe.seed)
+    heard = exhibits("speech", (), run.items()[1], 2).media
+    tokenizer = SpeechTokenizer(trainer.network, _row(run, "speech"))
+    samples = Samples(tokenizer, heard, write_sounds) if heard else None
+    objective = SpeechObjective(trainer, teacher, _clips(run), c.batch, run.recipe.seed, samples=samples)
     fit(objective, c.codec, run.out / "work" / "speech", "speech", run.metrics)
     config, state = to_dict(c.network), compact(trainer.network.state_dict())
     commit(run.out / "speech", lambda folder: save_module(folder, config, state))

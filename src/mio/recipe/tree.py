@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mio.config import suggest
+from mio.data.plan import Mix, Slot
 from mio.data.prepare import SceneMaker, split
 from mio.data.sources import CORPUS, Item, read_corpus
 from mio.decoding.sampling import Sampling
@@ -57,14 +58,21 @@ class SpeechStageConfig:
 @dataclass(frozen=True)
 class Stage:
     """One stretch of training the language model. `shares`: tokens of each "task" or "task/source"; those not named
-    stay out. `weights`: of a target's loss by kind, "text" or a row's name; 1 for those not named."""
+    stay out. `slots`: instead of shares, kinds of data that take turns, each with packs of its own and shares in them.
+    `weights`: of a target's loss by kind,
+    "text" or a row's name; 1 for those not named."""
 
     name: str
-    store: str  # "pretrain" or "instruct"
+    store: str  # "pretrain", "instruct", or the path of another that the run's tokenizers made
     shares: dict[str, float]
     fit: Fit
     tokens: int = 4096  # of a pack; `fit.parts` packs make a batch
     weights: dict[str, float] = field(default_factory=dict)
+    slots: dict[str, Slot] = field(default_factory=dict)
+
+    def mix(self, seed: int, window: int) -> Mix:
+        """What the packs are made of, for a model that sees `window` ids."""
+        return Mix(self.slots or {"all": Slot(1, self.shares)}, self.tokens, seed, window)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,9 @@ class Recipe:
     def __post_init__(self) -> None:
         kinds = ("text", *(row.name for row in self.rows if row.size))
         for stage in self.stages:
+            if bool(stage.shares) == bool(stage.slots):
+                fix = "Give `shares` of tokens, or `slots` of packs with shares in each."
+                raise MioError("A stage needs one mixture.", at=f"stages.{stage.name}", fix=fix)
             for kind in stage.weights.keys() - set(kinds):
                 raise MioError(f"No kind of id {kind!r}.", at=f"stages.{stage.name}.weights", fix=suggest(kind, kinds))
 

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mio.pipeline import Model
-from mio.serve import chat, facts, pictures, speech
+from mio.serve import chat, clips, facts, pictures, responses, speech
 from mio.serve.errors import ApiError, as_api_error
 from mio.serve.fetch import Fetcher
 from mio.serve.guard import Guard, Rules
@@ -34,23 +34,27 @@ from mio.types import MioError
 log = logging.getLogger("mio.serve")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-POST: Mapping[str, Endpoint] = {
-    "/v1/chat/completions": chat.chat,
-    "/v1/images/generations": pictures.generations,
-    "/v1/images/edits": pictures.edits,
-    "/v1/audio/speech": speech.speech,
-    "/v1/audio/transcriptions": speech.transcriptions,
-    "/v1/content_provenance_checks": facts.provenance,
-    "/tokenize": facts.tokenize,
-    "/detokenize": facts.detokenize,
-}
-GET: Mapping[str, Endpoint] = {
-    "/v1/models": facts.models,
-    "/v1/models/{name}": facts.one_model,
-    "/health": facts.health,
-    "/ready": facts.ready,
-    "/metrics": facts.metrics,
-    "/version": facts.tell_version,
+ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
+    ("POST", "/v1/chat/completions"): chat.chat,
+    ("POST", "/v1/responses"): responses.responses,
+    ("POST", "/v1/images/generations"): pictures.generations,
+    ("POST", "/v1/images/edits"): pictures.edits,
+    ("POST", "/v1/audio/speech"): speech.speech,
+    ("POST", "/v1/audio/transcriptions"): speech.transcriptions,
+    ("POST", "/v1/videos"): clips.create,
+    ("GET", "/v1/videos"): clips.every,
+    ("GET", "/v1/videos/{id}"): clips.one,
+    ("GET", "/v1/videos/{id}/content"): clips.content,
+    ("DELETE", "/v1/videos/{id}"): clips.delete,
+    ("POST", "/v1/content_provenance_checks"): facts.provenance,
+    ("GET", "/v1/models"): facts.models,
+    ("GET", "/v1/models/{name}"): facts.one_model,
+    ("POST", "/tokenize"): facts.tokenize,
+    ("POST", "/detokenize"): facts.detokenize,
+    ("GET", "/health"): facts.health,
+    ("GET", "/ready"): facts.ready,
+    ("GET", "/metrics"): facts.metrics,
+    ("GET", "/version"): facts.tell_version,
 }
 STATUS_CODES: Mapping[int, tuple[str, str]] = {
     404: ("There is no such endpoint.", "not_found"),
@@ -93,14 +97,14 @@ def build(model: Model, options: Options | None = None) -> Served:
         await intake.close()
 
     page = _page()
-    routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in POST.items()]
-    routes += [Route(path, endpoint, methods=["GET"]) for path, endpoint in {**GET, **page}.items()]
+    endpoints = {**ENDPOINTS, **{("GET", path): endpoint for path, endpoint in page.items()}}
+    routes = [Route(path, endpoint, methods=[method]) for (method, path), endpoint in endpoints.items()]
     inner = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _no_route})
     inner.add_exception_handler(MioError, _failed)
     inner.add_exception_handler(Exception, _failed)
-    inner.state.service = service
+    inner.state.service, inner.state.shelf = service, clips.Shelf()
     rules = replace(options.rules, open=options.rules.open | page.keys())
-    return Served(Guard(inner, rules, metrics, (*POST, *GET, *page)), service)
+    return Served(Guard(inner, rules, metrics, [path for _, path in endpoints]), service)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

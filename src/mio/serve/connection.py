@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -12,43 +11,49 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADERS, IDLE = 10.0, 10  # seconds for all headers of a request; between two requests
+READING = 30.0  # seconds in which a client must take what is waiting for it
 HEADER_BYTES = 16 * 2**10
 CONNECTIONS = 1024
 
 
 class Protocol(H11Protocol):
-    """Closes a connection whose request line and headers do not come in time, and lends out a way to abort it."""
+    """Cuts off a client whose headers do not come in time, or who does not take the answer."""
 
     def __init__(self, config: uvicorn.Config, server_state: Any, app_state: dict[str, Any], **rest: Any) -> None:
-        super().__init__(config, server_state, {**app_state, "abort": self.abort}, **rest)
-        self._timer: asyncio.TimerHandle | None = None
+        super().__init__(config, server_state, app_state, **rest)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._arm()
+        self._arm("headers", HEADERS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
+        for name in [*self._timers]:
+            self._disarm(name)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
-            self._disarm()
-        elif self._timer is None and not self.transport.is_closing():
-            self._arm()
+            self._disarm("headers")
+        elif "headers" not in self._timers and not self.transport.is_closing():
+            self._arm("headers", HEADERS)
 
-    def _arm(self) -> None:
-        self._timer = self.loop.call_later(HEADERS, self.abort)
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._arm("reading", READING)
 
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._disarm("reading")
 
-    def abort(self) -> None:
-        """Close without waiting for a peer that does not read."""
-        self.transport.abort()
+    def _arm(self, name: str, seconds: float) -> None:
+        """Abort, not close: that would wait for a peer that does not read."""
+        self._timers[name] = self.loop.call_later(seconds, self.transport.abort)
+
+    def _disarm(self, name: str) -> None:
+        if name in self._timers:
+            self._timers.pop(name).cancel()
 
 
 class Server(uvicorn.Server):
@@ -61,10 +66,11 @@ class Server(uvicorn.Server):
         self._leaving = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Not uvicorn's own, which kills the process with the same signal once it has ended."""
         self.drain()
         if self._leaving or self.idle():
-            super().handle_exit(sig, frame)
-        elif not self._leaving:
+            self.force_exit, self.should_exit = self._leaving, True
+        else:
             self._leaving = True
             asyncio.get_event_loop().call_soon_threadsafe(self._leave_soon)
 
@@ -75,7 +81,7 @@ class Server(uvicorn.Server):
         end = asyncio.get_running_loop().time() + self.seconds
         while not self.idle() and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.05)
-        super().handle_exit(signal.SIGTERM, None)
+        self.should_exit = True
 
 
 def configure(app: Any, host: str, port: int) -> uvicorn.Config:

@@ -11,8 +11,9 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import h11
@@ -22,16 +23,18 @@ from mio.serve.protocol import BY_ROW, KINDS, Source
 
 SECONDS, REDIRECTS = 10.0, 3
 _PLAIN = re.compile(r"https://[a-z0-9.-]{1,253}(?::443)?(?:[/?][!-~]*)?", re.ASCII | re.IGNORECASE)
+NAT64 = IPv6Network("64:ff9b::/96")
 
 Resolve = Callable[[str], Awaitable[list[str]]]
 Connect = Callable[[str, str], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
 def public(address: str) -> bool:
-    """Whether an IP address belongs to the internet at large; one of IPv4 within IPv6 counts as itself."""
+    """Whether an IP address belongs to the internet at large. None that carries an address of IPv4 within it does."""
     ip = ip_address(address)
-    inner = (ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]) if isinstance(ip, IPv6Address) else None
-    return ip.is_global and not ip.is_multicast and (inner is None or inner.is_global)
+    if isinstance(ip, IPv6Address) and (ip.ipv4_mapped or ip.sixtofour or ip.teredo or ip.is_site_local or ip in NAT64):
+        return False
+    return ip.is_global and not ip.is_multicast
 
 
 async def resolve(host: str) -> list[str]:
@@ -82,6 +85,8 @@ class Fetcher:
                 found = await _get(reader, writer, host, urlsplit(url), most)
             finally:
                 writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
             if isinstance(found, bytes):
                 return found
             url = urljoin(url, found)

@@ -8,7 +8,7 @@ import hmac
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mio.serve.errors import ApiError
 from mio.serve.metrics import Metrics
 
-BODY, BODY_SECONDS, WRITE_SECONDS = 64 * 2**20, 30.0, 30.0
+BODY, BODY_SECONDS = 64 * 2**20, 30.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -40,7 +40,6 @@ class Rules:
     hosts: frozenset[str] = LOOPBACK
     body: int = BODY
     body_seconds: float = BODY_SECONDS
-    write_seconds: float = WRITE_SECONDS
 
     def admits(self, token: str) -> bool:
         """Compared as digests of equal length, in constant time, with every key."""
@@ -117,7 +116,7 @@ def _too_large(most: int) -> ApiError:
 
 
 class _Writer:
-    """`send` that adds headers, counts, and aborts the connection of a client that does not read."""
+    """`send` that adds headers and counts."""
 
     def __init__(self, scope: Scope, send: Send, guard: Guard) -> None:
         self.scope, self.send, self.guard = scope, send, guard
@@ -129,13 +128,7 @@ class _Writer:
             endpoint = path if path in self.guard.endpoints else "other"
             labels = {"endpoint": endpoint, "status": str(message["status"])}
             self.guard.metrics.count("mio_request_total", labels)
-        try:
-            await asyncio.wait_for(self.send(message), self.guard.rules.write_seconds)
-        except TimeoutError:
-            abort: Callable[[], None] | None = self.scope.get("state", {}).get("abort")
-            if abort is not None:
-                abort()
-            raise
+        await self.send(message)
 
 
 def _extra() -> list[tuple[bytes, bytes]]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mio.checkpoint import fingerprint
 from mio.config import to_dict
 from mio.tokenizers.quantizers import ResidualQuantized, ResidualVQ
-from mio.types import Audio, Codes, Modality
+from mio.types import Audio, AudioChunk, Codes, Modality
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,14 @@ class SpeechConfig:
     @property
     def hop(self) -> int:
         return prod(self.strides)
+
+    @property
+    def lookahead(self) -> int:
+        """Steps of codes after a step that its samples hear: the last sample's way back through the decoder."""
+        last = self.hop - 1 + 3  # the last convolution's 3 samples
+        for stride in reversed(self.strides):
+            last = (last + 1 + stride - stride // 2) // stride  # a residual's 1, and what a transposed one cuts off
+        return last + 3  # the first convolution's 3 steps
 
 
 class _WeightNorm(nn.Module):
@@ -213,5 +221,30 @@ class SpeechTokenizer:
         waves = (self.network.decode(torch.from_numpy(c).transpose(0, 1))[0].clamp(-1, 1) for c in codes)
         return [Audio(w.numpy(), rate) for w in waves]
 
+    def stream(self) -> SpeechStream:
+        return SpeechStream(self)
+
     def fingerprint(self) -> str:
         return fingerprint(to_dict(self.network.config), self.network.state_dict())
+
+
+FIRST = 5  # steps of the first chunk: a tenth of a second
+
+
+class SpeechStream:
+    """A clip while its codes come. Every chunk is cut from a decoding of all codes so far and holds only samples that
+    later codes cannot change, so that the chunks joined are the clip decoded whole. Each is at least as long as all
+    before it: the work is at most twice that of one decoding."""
+
+    def __init__(self, tokenizer: SpeechTokenizer) -> None:
+        self.tokenizer, self.config = tokenizer, tokenizer.network.config
+        self.done = 0  # steps given
+
+    def grow(self, codes: Codes, steps: int, closed: bool) -> AudioChunk | None:
+        """The next chunk, if it is worth one by now."""
+        ready = codes.shape[2] - (0 if closed else self.config.lookahead)
+        if ready - self.done < (1 if closed else max(FIRST, self.done)):
+            return None
+        hop, whole = self.config.hop, self.tokenizer.decode([codes])[0]
+        start, self.done = self.done * hop, ready
+        return AudioChunk(whole.samples[start : ready * hop], whole.rate, start, steps * hop)

@@ -6,7 +6,8 @@ teacher is stage 1 itself; and stage 2 trains everything, because 64-pixel drawi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from mio.models.decoders import PixelDecoder
 from mio.models.teachers import TextTower
 from mio.tokenizers.seed import SeedNetwork, normalise
+from mio.train.watch import Samples, Watch
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,12 @@ class QuantizeObjective(_ImageObjective):
 
     module: ImageTrainer = None  # type: ignore[assignment]
     teacher: Tensor = None  # type: ignore[assignment]
+    samples: Samples | None = None
+    watch: Watch = field(default_factory=Watch)
+
+    def show(self, folder: Path, step: int) -> None:
+        if self.samples:
+            self.samples.show(folder, step)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         network = self.module.network
@@ -135,9 +143,8 @@ class QuantizeObjective(_ImageObjective):
         names, right = contrast(embedding[batch["captioned"]], texts, batch["target"], torch.tensor(0.07))
         pixel_loss, l1 = self._pixels(decoded.latents, decoded.embedding, batch["pixels"])
         loss = q.loss + 0.2 * embed_loss + 0.5 * causal_loss + 0.2 * names + 4 * pixel_loss
-        used = q.codes.unique().numel() / network.config.codebook_size
         parts = {"vq": q.loss, "embed": embed_loss, "causal": causal_loss, "names": names, "right": right, "l1": l1}
-        return {"loss": loss, **parts, "batch_usage": torch.tensor(used)}
+        return {"loss": loss, **parts, **self.watch.add(q)}
 
     def _pixels(self, latents: Tensor, embedding: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Squared plus absolute error, and the absolute error alone."""

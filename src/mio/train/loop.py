@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,15 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Showing(Protocol):
+    """An objective that shows what its module can do, whenever a state is saved."""
+
+    def show(self, folder: Path, step: int) -> None:
+        """Write samples into `folder`, with the module in evaluation mode."""
+        ...
+
+
 CUT = "it was cut short"  # by a request to stop
 
 
@@ -86,10 +95,18 @@ def fit(objective: Objective, c: Fit, folder: Path, name: str, metrics: Path) ->
             done = step + 1 - outcome.undone
             if rank() == 0 and (done % c.save_every == 0 or done == c.steps or outcome.last):
                 saver.save(objective.module, training.learning, training.facts(done))
+                _show(objective, folder, done)
             meter.add(step, outcome)
             if outcome.last and done < c.steps:
                 raise outcome.end(name, done)
     objective.module.eval()
+
+
+def _show(objective: Objective, folder: Path, done: int) -> None:
+    if isinstance(objective, Showing):
+        objective.module.eval()
+        objective.show(folder, done)
+        objective.module.train()
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mio.layers import Batch
 from mio.models.backbone import Backbone
+from mio.train.head import head_losses
 
 
 def next_token_loss(
@@ -20,14 +20,13 @@ def next_token_loss(
 
     Logits are computed for trained positions only: prompts cost no head.
     """
-    hidden = model(batch.ids, batch.positions, batch.segments)
-    logits = model.logits(hidden[batch.where]).float()
-    losses = F.cross_entropy(logits, batch.targets, reduction="none")
-    weight = losses.new_tensor([(weights or {}).get(kind, 1.0) for kind in kinds])[batch.kinds]
-    out = {"loss": losses @ weight, "weight": weight.sum(), "tokens": torch.tensor(float(len(batch.ids)))}
-    with torch.no_grad():
-        for number, kind in enumerate(kinds):
-            mine = losses[batch.kinds == number]
-            if len(mine):
-                out[kind] = mine.mean()
+    hidden = model(batch.ids, batch.positions, batch.segments).index_select(0, batch.where)
+    by_kind = [(weights or {}).get(kind, 1.0) for kind in kinds]
+    weight = torch.tensor(by_kind, device=hidden.device)[batch.kinds]
+    total, losses = head_losses(hidden, model.lm_head.weight, batch.targets, weight)
+    out = {"loss": total, "weight": weight.sum(), "tokens": torch.tensor(float(len(batch.ids)))}
+    for number, kind in enumerate(kinds):
+        mine = losses[batch.kinds == number]
+        if len(mine):
+            out[kind] = mine.mean()
     return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from mio.models.teachers import LogMel, SpeechTeacher
 from mio.tokenizers.speech import SpeechNetwork
+from mio.train.watch import Samples, Watch
 
 SYMBOLS = "\0abcdefghijklmnopqrstuvwxyzäöüß '0123456789"  # symbol 0: CTC's blank
 
@@ -104,11 +106,17 @@ class SpeechObjective:
     seed: int
     crop: int = 12800
     distill: float = 2.0
+    samples: Samples | None = None
+    watch: Watch = field(default_factory=Watch)
     mels: list[LogMel] = field(init=False)
 
     def __post_init__(self) -> None:
         sizes = ((1024, 80), (512, 64), (256, 40), (128, 20))
         self.mels = [LogMel(16000, fft, fft // 4, bands, floor=5e-4) for fft, bands in sizes]
+
+    def show(self, folder: Path, step: int) -> None:
+        if self.samples:
+            self.samples.show(folder, step)
 
     def batch(self, step: int) -> Tensor:
         """Crops (size, crop), each filled with clips end to end: no padding, which would teach digital silence."""
@@ -143,7 +151,8 @@ class SpeechObjective:
             "time": by_time,
             "frame": by_frame,
         }
-        return {"loss": loss, **parts, "level": level, "tokens": torch.tensor(float(target.shape[0] * target.shape[1]))}
+        tokens = torch.tensor(float(target.shape[0] * target.shape[1]))
+        return {"loss": loss, **parts, "level": level, **self.watch.add(out.quantized), "tokens": tokens}
 
 
 def spectral_convergence(mine: Tensor, real: Tensor) -> Tensor:

@@ -88,15 +88,20 @@ def common_length(a: Words, b: Words) -> int:
 
 def cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> Score:
     """CIDEr (Vedantam et al., 2015) without stemming: mean cosine of tf-idf n-grams, times 10."""
-    return _cider(hypotheses, references, clip=False)
+    return mean(_cider(hypotheses, references, clip=False))
 
 
 def cider_d(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> Score:
     """CIDEr-D, which the COCO evaluation reports as CIDEr: counts clipped, lengths compared, times 10."""
+    return mean(cider_d_values(hypotheses, references))
+
+
+def cider_d_values(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
+    """CIDEr-D of every item; how rare a word is depends on all references."""
     return _cider(hypotheses, references, clip=True)
 
 
-def _cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]], clip: bool) -> Score:
+def _cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]], clip: bool) -> list[float]:
     counts = [[_all_grams(r) for r in rs] for rs in references]
     found = Counter(g for item in counts for g in set().union(*item))
     rarity = {g: log(len(references)) - log(f) for g, f in found.items()}
@@ -105,7 +110,7 @@ def _cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]], c
     for hypothesis, item in zip(hypotheses, counts, strict=True):
         ours = Weighted(_all_grams(hypothesis), rarity, unseen)
         values.append(10 * sum(ours.near(Weighted(r, rarity, unseen), clip) for r in item) / len(item))
-    return mean(values)
+    return values
 
 
 def _all_grams(words: Words) -> Grams:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mio.evals.metrics.statistics import Floats, Score, from_sums, mean
+
+_FILLERS = re.compile(r"\b(?:hmm|mm|mhm|mmm|uh|um)\b")
+
+
+def spoken_words(text: str) -> list[str]:
+    """Words as error rates compare them: lower case, no punctuation but apostrophes inside words, no fillers.
+
+    The first part of what Whisper's English normaliser does; numbers and spellings stay as they are written.
+    """
+    plain = re.sub(r"[^\w\s']", " ", re.sub(r"\[[^\]]*\]|\([^)]*\)", "", text.lower().replace("’", "'")))
+    return re.sub(r"(?<!\w)'|'(?!\w)", " ", _FILLERS.sub(" ", plain)).split()
 
 
 def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> int:

@@ -59,6 +59,55 @@ def mean(values: Sequence[float] | Floats, draws: int = 1000, seed: int = 0) -> 
     return from_sums(rows, lambda sums: sums[..., 0] / len(rows), draws, seed)
 
 
+def ratio(points: Floats, draws: int = 1000, seed: int = 0) -> Score:
+    """Points (N, 2), what each item scored and how much it counts -> their quotient of sums, with its interval."""
+    return from_sums(points, _quotient, draws, seed)
+
+
+def _quotient(sums: Floats) -> Floats:
+    out: Floats = sums[..., 0] / np.maximum(sums[..., 1], 1e-12)
+    return out
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a score changed over the same items: bootstrap interval, and two-sided p-value of no change."""
+
+    value: float
+    n: int
+    low: float
+    high: float
+    p: float
+
+
+def paired(a: Floats, b: Floats, draws: int = 10_000, seed: int = 0) -> Difference:
+    """Points (N, 2) of two systems over the same items -> how much higher the quotient of `a` is than that of `b`.
+
+    The p-value is that of approximate randomisation (Noreen, 1989): items exchange their systems at random, all ways of
+    doing so where 2^N <= `draws`. For points that count alike it is the sign-flip test.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"{len(a)} scores are paired with {len(b)}")
+    n = _not_empty(len(a))
+    both = from_sums(np.hstack([a, b]), lambda s: _quotient(s[..., :2]) - _quotient(s[..., 2:]), min(draws, 1000), seed)
+    beyond, tried = _exchanged(a, b, draws, seed, abs(both.value) - 1e-12)
+    exact = 2**n <= draws
+    return Difference(both.value, n, both.low, both.high, (beyond + (not exact)) / (tried + (not exact)))
+
+
+def _exchanged(a: Floats, b: Floats, draws: int, seed: int, least: float) -> tuple[int, int]:
+    """How many exchanges give a difference of at least `least`, and of how many."""
+    n = len(a)
+    exact, rng = 2**n <= draws, np.random.default_rng(seed)
+    beyond, tried, total, step = 0, 2**n if exact else draws, a.sum(0) + b.sum(0), 256
+    for first in range(0, tried, step):
+        count = min(step, tried - first)
+        stay = np.arange(first, first + count)[:, None] >> np.arange(n) & 1 if exact else rng.integers(0, 2, (count, n))
+        sums = b.sum(0) + stay @ (a - b)
+        beyond += int((np.abs(_quotient(sums) - _quotient(total - sums)) >= least).sum())
+    return beyond, tried
+
+
 def paired_bootstrap(a: Sequence[float], b: Sequence[float], draws: int = 10_000, seed: int = 0) -> Score:
     """Mean of a - b over the same items, with its bootstrap interval."""
     return mean(_differences(a, b), draws, seed)

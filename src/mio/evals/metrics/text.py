@@ -133,10 +133,11 @@ def vqa_normal(answer: str) -> str:
 
 def vqa_accuracy(answers: Sequence[str], people: Sequence[Sequence[str]]) -> Score:
     """Mean over items of min(1, agreeing others / 3), each person left out in turn (Antol et al., 2015)."""
-    return mean([_vqa(a, p) for a, p in zip(answers, people, strict=True)])
+    return mean([vqa_value(a, p) for a, p in zip(answers, people, strict=True)])
 
 
-def _vqa(answer: str, people: Sequence[str]) -> float:
+def vqa_value(answer: str, people: Sequence[str]) -> float:
+    """One item of `vqa_accuracy`, 0 to 1."""
     agree = [vqa_normal(answer) == vqa_normal(p) for p in people]
     return sum(min(1.0, (sum(agree) - a) / 3) for a in agree) / len(agree)
 

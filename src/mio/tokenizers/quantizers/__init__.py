@@ -11,7 +11,7 @@ from mio.tokenizers.quantizers.grouped import GroupedConfig, ProductConfig
 from mio.tokenizers.quantizers.lookupfree import BSQConfig, FSQConfig, LFQConfig
 from mio.tokenizers.quantizers.multiscale import MultiScaleConfig
 from mio.tokenizers.quantizers.residual import ResidualQuantized, ResidualVQ, RVQConfig
-from mio.tokenizers.quantizers.result import Health, Quantized, diagnose, health, idempotence
+from mio.tokenizers.quantizers.result import Health, Quantized, collapse, diagnose, health, idempotence
 from mio.tokenizers.quantizers.vector import EMAVQConfig, GumbelConfig, VectorQuantizer, VQConfig
 
 Quantizer = (
@@ -47,6 +47,7 @@ __all__ = [
     "VQConfig",
     "VectorModule",
     "VectorQuantizer",
+    "collapse",
     "diagnose",
     "health",
     "idempotence",

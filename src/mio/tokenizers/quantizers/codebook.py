@@ -174,9 +174,10 @@ class EuclideanCodebook(nn.Module):
         if self.training and not self.inited:
             self._start(learn)
         codes = nearest(x, self.embed)
+        rows = F.embedding(codes, self.embed)  # before the update, which may put a chosen code elsewhere
         if self.training:
             self._update(learn, codes.reshape(-1))
-        return F.embedding(codes, self.embed), codes
+        return rows, codes
 
     @torch.no_grad()
     def _start(self, x: Tensor) -> None:

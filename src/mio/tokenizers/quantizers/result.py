@@ -62,10 +62,16 @@ def diagnose(x: Tensor, out: Quantized) -> tuple[str, ...]:
     for level, (size, state) in enumerate(zip(out.sizes, out.health, strict=True)):
         if size > len(flat):
             found.append(f"codebook {level} larger than the data: {size} codes for {len(flat)} vectors")
-        elif state.usage < 0.1 or state.perplexity < 1.5:
-            used = size - state.dead
-            found.append(f"codebook {level} collapsed: {used} of {size} codes used, perplexity {state.perplexity:.1f}")
+        elif words := collapse(level, size, state):
+            found.append(words)
     return tuple(found)
+
+
+def collapse(level: int, size: int, state: Health) -> str:
+    """That a codebook has collapsed, in words; "" if it has not."""
+    if state.usage >= 0.1 and state.perplexity >= 1.5:
+        return ""
+    return f"codebook {level} collapsed: {size - state.dead} of {size} codes used, perplexity {state.perplexity:.1f}"
 
 
 def idempotence(codes: NDArray[np.int64], again: NDArray[np.int64]) -> float:

@@ -1,0 +1,224 @@
+"""One epoch over the same samples: our step, a dense mask, and Hugging Face's Trainer, padded and grouped by length.
+
+    python benchmarks/train.py [--models 11 31] [--samples 32] [--rounds 1] [--threads 2] [--bf16]
+
+Same weights, samples, optimizer and clipping on every side; lengths follow MIO's mixture (benchmarks/packing.py).
+Speed counts real tokens. The share is that of the machine's rate for one large linear layer forward and backward,
+measured before and after. Needs `transformers` and `accelerate`; writes nothing but a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from packing import KINDS, PACK
+from torch import Tensor, nn
+
+from mio.data.loader import collate
+from mio.layers import Batch, dense_attention, segment_attention
+from mio.models import backbone as backbone_module
+from mio.models.backbone import Backbone, BackboneConfig
+from mio.sequence import TokenSequence
+from mio.train.objectives import next_token_loss
+from mio.train.optim import Optim, adamw
+
+MODELS = {
+    "11": BackboneConfig(16384, 6, 320, 5, 5, 64, 864, 10_000.0, 1e-5, PACK, tied=True),
+    "31": BackboneConfig(16384, 7, 512, 8, 8, 64, 1376, 10_000.0, 1e-5, PACK, tied=True),
+}
+PADDED_BATCH = 8  # samples of a Trainer's step
+CLIP = 1.0
+
+
+@dataclass(frozen=True)
+class Bench:
+    c: BackboneConfig
+    samples: list[TokenSequence]
+    bf16: bool
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.samples))
+
+    @property
+    def operations(self) -> float:
+        """Of one epoch: 6 for every weight and token, and attention inside samples, of which causality asks half."""
+        weights = sum(p.numel() for p in Backbone(self.c).parameters())
+        attention = sum(len(s) ** 2 for s in self.samples) * 6 * self.c.heads * self.c.head_dim * self.c.layers
+        return 6.0 * weights * self.tokens + attention
+
+    def packs(self) -> list[Batch]:
+        """First fit, longest first: every sample once."""
+        packs: list[list[TokenSequence]] = []
+        for sample in sorted(self.samples, key=len, reverse=True):
+            home = next((p for p in packs if sum(map(len, p)) + len(sample) <= PACK), None)
+            if home is None:
+                packs.append(home := [])
+            home.append(sample)
+        return [collate(pack, np.zeros(self.c.vocabulary, np.int64)) for pack in packs]
+
+
+Epoch = Callable[[Bench], float]  # seconds
+
+
+def draw(c: BackboneConfig, count: int, bf16: bool) -> Bench:
+    """The mixture's lengths at even distances of their distribution, so that few samples carry it whole."""
+    lengths = np.concatenate([np.linspace(low, high, round(share * count)) for share, low, high in KINDS]).astype(int)
+    rng = np.random.default_rng(0)
+    return Bench(c, [TokenSequence(rng.integers(0, c.vocabulary, n), np.ones(n, bool)) for n in lengths], bf16)
+
+
+def own(bench: Bench, dense: bool = False) -> float:
+    torch.manual_seed(0)
+    model = Backbone(bench.c)
+    learning, packs = adamw(model, Optim()), bench.packs()
+    backbone_module.segment_attention = dense_attention if dense else segment_attention
+    begun = time.perf_counter()
+    for batch in packs:
+        step(model, learning, batch, bench.bf16)
+    return time.perf_counter() - begun
+
+
+def step(model: Backbone, learning: torch.optim.Optimizer, batch: Batch, bf16: bool) -> None:
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        losses = next_token_loss(model, batch, ("text",))
+    learning.zero_grad(set_to_none=True)
+    (losses["loss"] / losses["weight"]).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+    learning.step()
+
+
+def trainer(bench: Bench, strategy: str) -> float:
+    """transformers.Trainer with batches padded to their longest sample."""
+    transformers = importlib.import_module("transformers")
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            folder,
+            per_device_train_batch_size=PADDED_BATCH,
+            num_train_epochs=1,
+            train_sampling_strategy=strategy,
+            max_grad_norm=CLIP,
+            learning_rate=Optim().lr,
+            weight_decay=Optim().weight_decay,
+            use_cpu=True,
+            bf16=bench.bf16,
+            save_strategy="no",
+            report_to=[],
+            logging_strategy="no",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+        )
+        data = [{"input_ids": torch.from_numpy(s.ids), "length": len(s)} for s in bench.samples]
+        engine = transformers.Trainer(hugging_face(bench.c), arguments, data_collator=padded, train_dataset=data)
+        engine.remove_callback(transformers.PrinterCallback)
+        return float(engine.train().metrics["train_runtime"])
+
+
+def hugging_face(c: BackboneConfig) -> nn.Module:
+    """Stock Llama with the weights that our side starts from."""
+    transformers = importlib.import_module("transformers")
+    config = transformers.LlamaConfig(
+        vocab_size=c.vocabulary,
+        hidden_size=c.width,
+        intermediate_size=c.hidden,
+        num_hidden_layers=c.layers,
+        num_attention_heads=c.heads,
+        num_key_value_heads=c.kv_heads,
+        head_dim=c.head_dim,
+        max_position_embeddings=c.positions,
+        tie_word_embeddings=c.tied,
+        use_cache=False,
+    )
+    torch.manual_seed(0)
+    model: nn.Module = transformers.LlamaForCausalLM(config)
+    model.load_state_dict(Backbone(c).state_dict())
+    return model
+
+
+def padded(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    ids = [s["input_ids"] for s in samples]
+    pad = partial(nn.utils.rnn.pad_sequence, batch_first=True)
+    mask = pad([torch.ones_like(i) for i in ids])
+    return {"input_ids": pad(ids), "attention_mask": mask, "labels": pad(ids, padding_value=-100)}
+
+
+SIDES: dict[str, Epoch] = {
+    "ours": own,
+    "dense mask": partial(own, dense=True),
+    "Trainer, grouped by length": partial(trainer, strategy="group_by_length"),
+    "Trainer, padded": partial(trainer, strategy="random"),
+}
+
+
+def gemm_rate(width: int, bf16: bool) -> float:
+    """Operations a second of a linear layer forward and backward: best of five, the machine's limit."""
+    x, w = torch.randn(PACK, width, requires_grad=True), torch.randn(4 * width, width, requires_grad=True)
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            out = F.linear(x, w)
+        torch.autograd.grad(out, (x, w), out.detach())
+        seconds.append(time.perf_counter() - begun)
+    return 6 * x.numel() * len(w) / min(seconds)
+
+
+def compare(bench: Bench, rounds: int) -> list[dict[str, object]]:
+    """Sides take turns; medians over rounds. A first epoch over the shortest samples warms every side up."""
+    short = replace(bench, samples=sorted(bench.samples, key=len)[:PADDED_BATCH])
+    seconds: dict[str, list[float]] = {name: [] for name in SIDES}
+    rates = [gemm_rate(bench.c.width, bench.bf16)]
+    for side in SIDES.values():
+        side(short)
+    for _ in range(rounds):
+        for name, side in SIDES.items():
+            seconds[name].append(side(bench))
+    rates.append(gemm_rate(bench.c.width, bench.bf16))
+    medians = {name: statistics.median(s) for name, s in seconds.items()}
+    return [
+        {
+            "side": name,
+            "tokens_per_s": round(bench.tokens / medians[name]),
+            "share": round(bench.operations / medians[name] / max(rates), 2),
+            "ours_over_it": round(medians[name] / medians["ours"], 2),
+            "gemm_gflops": [round(rate / 1e9) for rate in rates],
+        }
+        for name in SIDES
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bf16", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.set_float32_matmul_precision("medium")
+    print(f"{arguments.threads} threads, torch {torch.__version__}, {'bf16' if arguments.bf16 else 'fp32'}")
+    for name in arguments.models:
+        bench = draw(MODELS[name], arguments.samples, arguments.bf16)
+        print(f"\n{name} M parameters, {len(bench.samples)} samples, {bench.tokens} tokens, {len(bench.packs())} packs")
+        print("| side | tokens/s | of GEMM | ours is |\n| --- | --- | --- | --- |")
+        rows = compare(bench, arguments.rounds)
+        for row in rows:
+            print(f"| {row['side']} | {row['tokens_per_s']} | {row['share']:.0%} | x{row['ours_over_it']} |")
+        print(json.dumps({"model": name, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
