@@ -20,8 +20,8 @@ def counts(vocab: Vocabulary, ids: Sequence[int]) -> dict[str, int]:
 
 
 class Reader:
-    """`out`: what was asked for; where it names a row made of spans (video), a run of them becomes one piece. A span that
-    stands alone stays what it is where that was asked for as well: a picture, not a clip of one frame."""
+    """`out`: what was asked for; where it names a row made of spans (video), a run of them becomes one piece. A span
+    that stands alone stays what it is where that was asked for as well: a picture, not a clip of one frame."""
 
     def __init__(self, model: Model, out: str) -> None:
         vocab = model.processor.vocab
