@@ -87,7 +87,7 @@ export class Side {
 
   async #remove(chat) {
     await this.store.remove(chat.id);
-    if (this.talk.chat.id === chat.id) this.talk.open();
+    if (this.talk.chat.id === chat.id) this.talk.discard();
     await this.show();
     toast(`“${chat.title}” is deleted.`, { label: 'Undo', run: async () => { await this.store.put(chat); this.show(); } });
   }
@@ -107,8 +107,8 @@ export class Side {
   }
 
   async clear() {
+    this.talk.discard();
     await this.store.clear();
-    this.talk.open();
     this.show();
   }
 }
