@@ -53,6 +53,10 @@ class Visit:
         self.page.goto(self.base + "/")
         self.page.wait_for_selector("body[data-ready]")
 
+    def reload(self) -> None:
+        self.page.reload()
+        self.page.wait_for_selector("body[data-ready]")
+
     def settings(self, **values: str) -> None:
         """Fields of the settings by name."""
         self.page.click("#settings-open")

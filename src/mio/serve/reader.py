@@ -29,7 +29,8 @@ class Reader:
         self.ends = dict(vocab.bounds(row.name) for row in vocab.rows if row.size)
         kinds = model.kinds(out)
         self.row = next((r for r in vocab.rows if r.spans_of and r.name in kinds), None)
-        self.alone = self.row.spans_of if self.row is not None and self.row.spans_of in kinds else ""
+        spans = self.row.spans_of if self.row is not None else ""
+        self.alone = spans if spans in kinds else ""
         self.held: list[int] = []
         self.run: list[Codes] = []  # spans of a piece that has not ended
 
