@@ -221,6 +221,19 @@ def test_compare_fails_where_the_second_is_surely_worse(
     capsys.readouterr()
 
 
+def test_stories_of_a_model_are_marked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "interleaved", "--model", str(folder), "--limit", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["scores"]
+    assert set(found) == {"structure", "choice", "words", "agreement", "order", "consistency", "total"}
+    assert all(0 <= s["low"] <= s["value"] <= s["high"] <= 1 and s["n"] == 1 for s in found.values())
+
+
+def test_tasks_are_listed_with_their_folders(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "ls", "--json"]) == 0
+    rows = {row["task"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["vizwiz"]["folder"] == "vizwiz" and rows["coco-image"]["needs"] == ["clip"] and set(rows) == set(TASKS)
+
+
 def paper_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, dict[str, object]]]:
     code = main(["eval", "paper", *words, "--json"])
     return code, {row["what"]: row for row in json.loads(capsys.readouterr().out)}

@@ -15,7 +15,7 @@ from mio.data.scenes import BACKGROUNDS, Scene, draw_scene
 from mio.data.tasks import INSTRUCT
 from mio.evals.judges import Convolutions, Judge, as_clips, as_pictures, as_sounds, blur, train_judge
 from mio.evals.metrics import Share, exact, normal, wilson
-from mio.evals.tasks import MEASURES, _takes_turns, nearest_background
+from mio.evals.tasks import MEASURES, nearest_background, takes_turns
 from mio.pipeline import Reply
 from mio.types import Image, Text
 
@@ -58,8 +58,8 @@ def test_the_background_of_a_drawn_scene_is_read_back(colour: str) -> None:
 )
 def test_a_story_is_pictures_and_texts_in_turn(kinds: str, fine: bool) -> None:
     parts = tuple(Text("page") if k == "t" else Image(PIXELS) for k in kinds)
-    assert _takes_turns(Reply(parts, ())) is fine
-    assert not _takes_turns(Reply(parts, (), ("A image span has no end token.",)))
+    assert takes_turns(Reply(parts, ())) is fine
+    assert not takes_turns(Reply(parts, (), ("A image span has no end token.",)))
 
 
 class Brightness(nn.Module):

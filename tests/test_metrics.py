@@ -8,14 +8,23 @@ import numpy as np
 import pytest
 
 from mio.evals.metrics.images import frechet_distance, psnr, ssim
-from mio.evals.metrics.speech import cer, log_spectral_distance, mel_cepstral_distance, speaker_similarity, wer
+from mio.evals.metrics.speech import (
+    cer,
+    log_spectral_distance,
+    mel_cepstral_distance,
+    speaker_similarity,
+    spoken_words,
+    wer,
+)
 from mio.evals.metrics.statistics import (
     average_ranks,
     kendall_tau,
     mean,
+    paired,
     paired_bootstrap,
     percentage_agreement,
     permutation,
+    ratio,
 )
 from mio.evals.metrics.text import choice_by_letter, choice_by_likelihood, letter, vqa_accuracy, vqa_normal
 
@@ -112,3 +121,62 @@ def test_agreement_of_people() -> None:
     assert percentage_agreement(np.array([[0, 1, 2], [0, 1, 1], [0, 2, 1]])) == pytest.approx((3 + 1 + 1) / 9)
     assert average_ranks(np.array([[[1, 2], [2, 1]], [[1, 2], [1, 2]]])).tolist() == [1.25, 1.75]
     assert kendall_tau([12, 2, 1, 12, 2], [1, 4, 7, 1, 0]) == pytest.approx(-0.47140452)  # SciPy's documentation
+
+
+def points(count: int, seed: int) -> np.ndarray:
+    """Items that do not count alike: some points of up to nine each."""
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(1, 10, count)
+    return np.stack([rng.integers(0, weights + 1), weights], axis=1).astype(np.float64)
+
+
+def test_a_quotient_of_sums_is_the_error_rate_of_the_corpus() -> None:
+    texts, references = ["a b c", "x", "one two"], ["a b d", "x y", "one two"]
+    rows = np.array([(1, 3), (1, 2), (0, 2)], np.float64)
+    assert ratio(rows).value == pytest.approx(wer(texts, references).value) == pytest.approx(2 / 7)
+    assert ratio(rows).low <= 2 / 7 <= ratio(rows).high
+
+
+@pytest.mark.parametrize("count", [6, 40])
+def test_exchanging_items_that_count_alike_is_flipping_signs(count: int) -> None:
+    rng = np.random.default_rng(count)
+    a, b = (np.stack([rng.random(count), np.ones(count)], axis=1) for _ in range(2))
+    assert paired(a, b, draws=4000).p == pytest.approx(permutation(a[:, 0], b[:, 0], draws=4000), abs=0.03)
+    assert paired(a, b).value == pytest.approx((a - b)[:, 0].mean())
+
+
+def quotient(rows: np.ndarray) -> float:
+    return float(rows[:, 0].sum() / rows[:, 1].sum())
+
+
+def test_exchanges_of_items_that_do_not_count_alike_are_all_tried() -> None:
+    a, b = points(8, 0), points(8, 1)
+    found = paired(a, b)
+    ways = [[(n >> k) & 1 for k in range(8)] for n in range(256)]
+    mixed = [np.where(np.array(w)[:, None] == 1, a, b) for w in ways]
+    others = [np.where(np.array(w)[:, None] == 1, b, a) for w in ways]
+    beyond = [abs(quotient(m) - quotient(o)) >= abs(found.value) - 1e-12 for m, o in zip(mixed, others, strict=True)]
+    assert found.p == pytest.approx(np.mean(beyond)) and found.value == pytest.approx(quotient(a) - quotient(b))
+
+
+def test_a_difference_is_the_other_way_round_when_systems_are() -> None:
+    a, b = points(60, 2), points(60, 3)
+    one, other = paired(a, b, draws=500), paired(b, a, draws=500)
+    assert one.value == -other.value and (one.low, one.high) == pytest.approx((-other.high, -other.low))
+    assert paired(a, a, draws=500).p == 1
+    with pytest.raises(ValueError, match="are paired with"):
+        paired(a, b[:5])
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("SAY SEVEN", "say seven"),
+        ("Um, it's \"Mr. O'Brien's\" dog -- isn’t it?", "it's mr o'brien's dog isn't it"),
+        ("well [laughs] (coughs) yes", "well yes"),
+        ("'quoted' words'", "quoted words"),
+        ("...", ""),
+    ],
+)
+def test_spoken_words_are_compared_without_what_nobody_says(said: str, words: str) -> None:
+    assert spoken_words(said) == words.split()

@@ -26,8 +26,8 @@ from mio.checkpoint import read_json
 from mio.data.prepare import SceneMaker, split
 from mio.data.sources import Item, read_corpus
 from mio.data.tasks import INSTRUCT, Shelf
-from mio.evals.forms import FORMS, Form
 from mio.evals.metrics import normal
+from mio.evals.shown import Piece, pages
 from mio.pipeline import Job, Model, Reply, load, write_media
 from mio.processor import open_media
 from mio.types import Image, MediaFile, Message, MioError, Part, Sample, Text, Turns
@@ -108,26 +108,6 @@ def request(sample: Sample) -> str:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One part of a question or an answer: a text, or the bytes of a file."""
-
-    text: str = ""
-    form: Form | None = None
-    file: str = ""
-    data: bytes = b""
-
-    @staticmethod
-    def of(part: Part, stem: str) -> Piece:
-        if isinstance(part, Text):
-            return Piece(part.text)
-        form = FORMS[type(part)]
-        return Piece("", form, f"media/{stem}{form.suffix}", form.encode(part))
-
-    def report(self) -> dict[str, str]:
-        return {"kind": self.form.kind, "file": self.file} if self.form else {"kind": "text", "text": self.text}
-
-
-@dataclass(frozen=True)
 class Card:
     """A question with its expected answer in `turns`, and what came. `seconds`: mean of its batch."""
 
@@ -204,27 +184,16 @@ Rows = Sequence[Mapping[str, Any]]  # of a model's report.json
 VERDICT = {True: '<p class="right">as expected</p>', False: '<p class="wrong">not as expected</p>', None: ""}
 
 
-def _pages(pieces: Sequence[Piece], alt: str) -> str:
-    """Each medium with the text that follows it."""
-    pages: list[str] = [""]
-    for piece in pieces:
-        if piece.form:
-            pages.append(piece.form.shown(piece.data, alt))
-        elif piece.text.strip():
-            pages[-1] += f"<p>{escape(piece.text.strip())}</p>"
-    return "".join(f'<div class="page">{page}</div>' for page in pages if page)
-
-
 def html_of(card: Card) -> str:
     id, faults = card.sample.id.partition(":")[2], card.reply.faults if card.reply else (card.error,)
-    made = _pages(card.pieces["answered"], f"made by the model when asked: {request(card.sample)}")
+    made = pages(card.pieces["answered"], f"made by the model when asked: {request(card.sample)}")
     made += "".join(f'<p class="fault">{escape(fault)}</p>' for fault in faults) + VERDICT[card.right]
     blocks = (
-        ("asked", "Asked", _pages(card.pieces["asked"], f"given to the model, {id}")),
+        ("asked", "Asked", pages(card.pieces["asked"], f"given to the model, {id}")),
         ("answered", "Answered", made),
-        ("expected", "Reference", _pages(card.pieces["expected"], "to compare with")),
+        ("expected", "Reference", pages(card.pieces["expected"], "to compare with")),
     )
-    body = "".join(f'<div class="{c}"><h3>{h}</h3><div class="pages">{pages}</div></div>' for c, h, pages in blocks)
+    body = "".join(f'<div class="{c}"><h3>{h}</h3><div class="pages">{shown}</div></div>' for c, h, shown in blocks)
     facts = "".join(f"<span>{escape(f)}</span>" for f in (f"{card.seconds:.2f} s", id, card.sample.license))
     size = "long card" if max(map(len, card.pieces.values())) > 4 else "card"
     return f'<li class="{size}">{body}<footer>{facts}</footer></li>'

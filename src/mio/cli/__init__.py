@@ -1,6 +1,7 @@
 """The command line: words in, an exit code out. Data go to stdout, everything else to stderr.
 
-Exit codes: 0 ok, 1 a bug, 2 usage or configuration, 3 data, 4 something missing, 5 memory or disk, 130 interrupted.
+Exit codes: 0 ok, 1 a bug, 2 usage or configuration, 3 data, 4 something missing, 5 memory or disk,
+6 a measurement below its threshold, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -70,8 +70,15 @@ def _matrix(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help=about)
     out = "the page (default: matrix.html)"
     parser.add_argument("-o", "--out", type=Path, dest="path", default=Path("matrix.html"), metavar="FILE", help=out)
-    parser.add_argument("--limit", type=count, default=40, metavar="N", help="items of a direction (default: 40)")
+    parser.add_argument("--limit", type=count, default=20, metavar="N", help="items of a direction (default: 20)")
     parser.add_argument("--batch", type=count, default=16, metavar="N", help="answers at a time (default: 16)")
+    model_option(parser)
+
+
+def _interleaved(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=count, default=40, metavar="N", help="stories (default: 40)")
+    parser.add_argument("--batch", type=count, default=8, metavar="N", help="answers at a time (default: 8)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the stories (default: 0)")
     model_option(parser)
 
 
@@ -106,6 +113,11 @@ EVAL: Mapping[str, EvalCommand] = {
         "Measure every direction of input and output, as one page with samples.",
         ("mio eval matrix -o matrix.html",),
         _matrix,
+    ),
+    "interleaved": EvalCommand(
+        "Ask for stories of texts and pictures whose truth is known, and mark structure, agreement and order.",
+        ("mio eval interleaved --limit 100",),
+        _interleaved,
     ),
     "tokenizer": EvalCommand(
         "Measure tokenizers side by side, as a table and as a page with originals and reconstructions.",

@@ -183,7 +183,7 @@ def _mark(row: Mapping[str, Any]) -> str:
 
 
 def matrix(args: Arguments, console: Console) -> int:
-    from mio.evals.matrix import write_matrix
+    from mio.evals.matrix_page import write_matrix
 
     page = write_matrix(open_model(args.model), args.data, args.path, args.limit, args.batch)
     console.data({"page": str(page)})
@@ -191,6 +191,17 @@ def matrix(args: Arguments, console: Console) -> int:
     return 0
 
 
+def interleaved(args: Arguments, console: Console) -> int:
+    from mio.evals.interleaved import report, tell
+
+    found = report(tell(open_model(args.model), args.limit, args.seed, args.batch))
+    console.data({"faults": found.faults, "scores": {name: asdict(s) for name, s in found.scores.items()}})
+    for name, s in found.scores.items():
+        console.text(f"{name:12} {s.value:.3f} [{s.low:.3f}, {s.high:.3f}]  n={s.n}")
+    return 0
+
+
 COMMANDS: Mapping[str, Callable[[Arguments, Console], int]] = {
-    "run": run, "ls": ls, "compare": compare_runs, "paper": paper, "matrix": matrix, "tokenizer": tokenizer,
+    "run": run, "ls": ls, "compare": compare_runs, "paper": paper, "matrix": matrix,
+    "interleaved": interleaved, "tokenizer": tokenizer,
 }  # fmt: skip

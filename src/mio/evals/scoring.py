@@ -82,16 +82,18 @@ def chosen(answer: Answer, item: Item) -> str | None:
 
 def wer(pairs: Pairs, witnesses: Witnesses) -> Floats:
     """Word errors of a transcript per word said."""
-    return _errors([a.text for a, _ in pairs], pairs)
+    plain = [(" ".join(spoken_words(a.text)), " ".join(spoken_words(item.truth[0]))) for a, item in pairs]
+    return _rows([text for text, _ in plain], [truth for _, truth in plain])
 
 
 def heard_wer(pairs: Pairs, witnesses: Witnesses) -> Floats:
-    """Word errors of what a listener hears in made speech; silence loses every word."""
-    return _errors(witnesses.hears([_sound(a) for a, _ in pairs]), pairs)
+    """Word errors of what a listener hears in made speech, both as Whisper normalises them; silence loses all words."""
+    heard = witnesses.spelt(witnesses.hears([_sound(a) for a, _ in pairs]))
+    return _rows(heard, witnesses.spelt([item.truth[0] for _, item in pairs]))
 
 
-def _errors(texts: Sequence[str], pairs: Pairs) -> Floats:
-    words = [(spoken_words(text), spoken_words(item.truth[0])) for text, (_, item) in zip(texts, pairs, strict=True)]
+def _rows(texts: Sequence[str], truths: Sequence[str]) -> Floats:
+    words = [(text.split(), truth.split()) for text, truth in zip(texts, truths, strict=True)]
     return np.array([(edits(right, said), len(right)) for said, right in words], np.float64)
 
 

@@ -103,10 +103,10 @@ def spoken_word(replies: Sequence[Reply], samples: Sequence[Sample], judges: Jud
 
 def asked_voice(replies: Sequence[Reply], samples: Sequence[Sample], judges: Judges) -> Share:
     said = judges.speaker.says(as_sounds([r.media(Audio)[0].samples for r in replies]))
-    return exact(said, [_request(s).split("the voice of ")[-1].rstrip(".") for s in samples])
+    return exact(said, [request(s).split("the voice of ")[-1].rstrip(".") for s in samples])
 
 
-def _request(sample: Sample) -> str:
+def request(sample: Sample) -> str:
     assert isinstance(sample.content, Turns)
     return "".join(p.text for p in sample.content.messages[-2].parts if isinstance(p, Text))
 
@@ -131,10 +131,10 @@ def filmed_motion(replies: Sequence[Reply], samples: Sequence[Sample], judges: J
 
 def structure(replies: Sequence[Reply], samples: Sequence[Sample], judges: Judges) -> Share:
     """Pictures and texts take turns, at least two of each, and nothing was broken."""
-    return Share(sum(map(_takes_turns, replies)), len(replies))
+    return Share(sum(map(takes_turns, replies)), len(replies))
 
 
-def _takes_turns(reply: Reply) -> bool:
+def takes_turns(reply: Reply) -> bool:
     kinds = [type(p) for p in reply.parts if not (isinstance(p, Text) and not p.text.strip())]
     return not reply.faults and len(kinds) >= 4 and all(a != b for a, b in pairwise(kinds))
 
@@ -235,7 +235,7 @@ def _chosen(m: Measure, shelves: Mapping[str, Shelf]) -> list[Sample]:
         return []
     samples = [s for s in INSTRUCT[m.task](shelves[m.split]) if not m.sources or s.source in m.sources]
     if m.check is asked_voice:
-        samples = [s for s in samples if "the voice of" in _request(s)]
+        samples = [s for s in samples if "the voice of" in request(s)]
     order = np.random.default_rng(0).permutation(len(samples))[: m.most]
     return [samples[i] for i in order]
 
