@@ -14,7 +14,6 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator
-from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 from mio.data.loader import collate
 from mio.data.packing import Draw, best_fit, fill
 from mio.layers import Batch, dense_attention, segment_attention
+from mio.models import backbone as backbone_module
 from mio.models.backbone import Backbone, BackboneConfig
 from mio.sequence import TokenSequence
 from mio.train.optim import Optim, adamw
@@ -49,9 +49,8 @@ def _sample(length: int, rng: np.random.Generator) -> TokenSequence:
 
 
 def hidden(model: Backbone, batch: Batch, dense: bool) -> torch.Tensor:
-    attention = dense_attention if dense else segment_attention
-    mix = partial(attention, segments=batch.segments)
-    return model._run(batch.ids, batch.positions, [mix] * model.config.layers)
+    backbone_module.segment_attention = dense_attention if dense else segment_attention
+    return model(batch.ids, batch.positions, batch.segments)
 
 
 def step(model: Backbone, optimizer: torch.optim.Optimizer, batch: Batch, dense: bool, bf16: bool) -> float:

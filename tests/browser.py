@@ -15,7 +15,9 @@ import pytest
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'mio[browser]'")
 axe = pytest.importorskip("axe_playwright_python.base", reason="axe is not installed: pip install 'mio[browser]'")
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
 FLAGS = (
     "--no-sandbox",
     "--use-fake-device-for-media-stream",
@@ -49,6 +51,10 @@ class Visit:
 
     def open(self) -> None:
         self.page.goto(self.base + "/")
+        self.page.wait_for_selector("body[data-ready]")
+
+    def reload(self) -> None:
+        self.page.reload()
         self.page.wait_for_selector("body[data-ready]")
 
     def settings(self, **values: str) -> None:

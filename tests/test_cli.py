@@ -450,7 +450,15 @@ def test_generate_answers_every_line_once(model: Path, media: Path, tmp_path: Pa
     done = mio_("generate", source, "-o", out, "--model", model, "--json")
     results = lines_of(out / "results.jsonl")
     assert done.code == 3
-    assert done.documents == [{"results": str(out / "results.jsonl"), "done": 3, "failed": 4, "skipped": 0}]
+    (summary,) = done.documents
+    spent = [summary.pop(out) for out in ("text", "image")]
+    assert summary == {"results": str(out / "results.jsonl"), "done": 3, "failed": 4, "skipped": 0}
+    ids = [sum(r["tokens"] for r in results[:1]), sum(r["tokens"] for r in results[1:3])]
+    assert [line.split(" s, ")[0].rsplit(", ", 1)[0] for line in spent] == [
+        f"1 answers, {ids[0]} ids",
+        f"2 answers, {ids[1]} ids",
+    ]
+    assert all(line.endswith(" ids/s") for line in spent)
     assert [r["id"] for r in results] == ["hello", "2", "../look", "far", "odd", "hello", "7"]
     assert ["error" in r for r in results] == [False] * 3 + [True] * 4
     assert "Did you mean 'prompt'?" in done.err and "in.jsonl:7" in done.err

@@ -14,12 +14,16 @@ import pytest
 
 from mio.checkpoint import read_json
 from mio.cli import main
-from mio.data.store import Store
+from mio.cli.plan import lengths_of
+from mio.data.loader import Loader
+from mio.data.plan import Mix, Plan, Slot, write_plan
+from mio.data.store import Record, Store, write_store
 from mio.models.backbone import BackboneConfig
 from mio.pretrained.memory import parameters
 from mio.recipe.plan import Devices, operations, plan, resident, vocabulary_size
 from mio.recipe.tree import Stage
 from mio.recipes.tiny import tiny
+from mio.sequence import TokenSequence
 from mio.train.footprint import footprint
 from mio.train.loop import Fit
 from mio.train.optim import Optim
@@ -49,6 +53,7 @@ MEASURE = """
 import json, resource, sys, torch
 torch.set_num_threads(1)
 from mio.models.backbone import Backbone, BackboneConfig
+from mio.sequence import TokenSequence
 from mio.train.footprint import pack
 from mio.train.objectives import next_token_loss
 from mio.train.optim import Optim, optimizers
@@ -120,13 +125,20 @@ def test_two_ranks_halve_the_hours_and_three_share_no_step_of_two_parts() -> Non
 
 
 def test_prepared_samples_give_exact_tokens_and_fill() -> None:
-    lengths, samples = [20, 30, 60], [{"task": "caption", "source": "x"}] * 3
-    offsets = np.cumsum([0, *lengths])
-    store = Store(np.zeros(110, np.uint32), np.ones(110, np.uint8), offsets, samples)
     stage = replace(STAGE, tokens=110, fit=Fit(3, parts=1))
     recipe = replace(tiny(), backbone=replace(SMALL, layers=1, vocabulary=0), stages=(stage,))
-    made = plan(recipe, ROOMY, {"pretrain": store}).stages[0]
+    made = plan(recipe, ROOMY, {"one": [[20, 30, 60]] * 3}).stages[0]
     assert (made.tokens, made.fill) == (330, 1.0)
+
+
+def test_the_packs_of_a_planned_stage_have_the_lengths_of_its_batches(tmp_path: Path) -> None:
+    samples = [Record(TokenSequence(np.arange(5 + n), np.ones(5 + n, bool)), str(n), "name", "x") for n in range(9)]
+    write_store(tmp_path / "store", samples, "made")
+    store, kinds = Store.open(tmp_path / "store", "made"), np.zeros(20, np.int64)
+    write_plan(tmp_path / "plan", store, Mix({"all": Slot(1, {"name": 1.0})}, tokens=32), kinds, 7)
+    loader = Loader(store, Plan.open(tmp_path / "plan"), kinds)
+    batches = [loader.batch(number).segments.lengths for number in range(7)]
+    assert [tuple(sorted(pack)) for pack in lengths_of(loader)] == batches
 
 
 def test_what_does_not_fit_is_told_the_mildest_change_that_does() -> None:

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose
 from mio.decoding.engine import generate
 from mio.decoding.sampling import Sampling
 from mio.pipeline import Job, Model, load, user
+from mio.pretrained.lazy import LazyTokenizer
 from mio.processor import Stream
 from mio.sequence import span_ids
 from mio.tokenizers.speech import FIRST, SpeechConfig, SpeechNetwork, SpeechTokenizer
@@ -135,6 +136,12 @@ def test_sound_begins_before_its_span_is_closed_and_its_length_is_known(model: M
 def test_an_image_comes_with_the_id_that_closes_it(model: Model) -> None:
     parts, ids = streamed(model, Job(Turns((user("Draw."),)), "image", 60, sampling=HOT))
     assert [n for n, p in parts if isinstance(p, Image)] == [ids.index(model.processor.vocab.bounds("image")[1]) + 1]
+
+
+def test_a_tokenizer_built_on_first_use_streams_if_the_one_behind_it_does(model: Model) -> None:
+    held = model.processor.tokenizers
+    lazy = {name: LazyTokenizer(held[name].modality, lambda name=name: held[name], [], {}) for name in held}  # type: ignore[misc]
+    assert [lazy[name].stream() is None for name in ("image", "speech")] == [True, False]
 
 
 def test_text_comes_by_whole_characters(model: Model) -> None:

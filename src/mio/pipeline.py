@@ -26,7 +26,7 @@ from mio.models.decoders import PixelDecoder, PixelDecoderConfig
 from mio.models.quantized import Bits, quantize_linears
 from mio.pretrained.hub import locate
 from mio.pretrained.lazy import LazyTokenizer
-from mio.pretrained.release import FRAMES, read_release
+from mio.pretrained.release import FRAMES, read_processor, read_release
 from mio.processor import Processor, Stream
 from mio.sequence import ChatTemplate
 from mio.tokenizers.seed import Decoded, SeedConfig, SeedNetwork, SeedTokenizer
@@ -62,6 +62,7 @@ class ModelConfig:
 
     `decoding`: default sampling by row name and "text"; or `profile`: the name of one in decoding.profiles. `stop`: the
     token that ends answers, where it is not the end of the turn for conversations and that of the text for documents.
+    `released`: folder or id of the release whose tokenizers these are, where the model has none of its own.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ModelConfig:
     fingerprint: str = ""  # of the processor that made the training data
     profile: str = ""
     stop: str = ""
+    released: str = ""
 
 
 Content = str | Part | Sequence[str | Part]
@@ -472,7 +474,10 @@ def _load_released(folder: Path, name: str, dtype: torch.dtype, bits: Bits | Non
 
 def _load_ours(folder: Path, dtype: torch.dtype, bits: Bits | None) -> Model:
     config = from_dict(ModelConfig, read_json(folder / "config.json"))
-    processor = load_processor(folder, config.rows, config.systems, config.frames)
+    if config.released:
+        processor = read_processor(locate(config.released), torch.float32)
+    else:
+        processor = load_processor(folder, config.rows, config.systems, config.frames)
     require(config.fingerprint, processor.fingerprint, str(folder), "Put back the tokenizers that came with the model.")
     backbone = Backbone(config.backbone)
     tensors = load_tensors(folder / "model.safetensors")
@@ -495,7 +500,7 @@ def save(folder: Path, config: ModelConfig, backbone: Backbone, parts: Path, ext
         if config.backbone.tied:
             del state["lm_head.weight"]
         save_module(staging, to_dict(config), compact(state))
-        for part in ("text", *(row.name for row in config.rows if row.size)):
+        for part in () if config.released else ("text", *(row.name for row in config.rows if row.size)):
             shutil.copytree(parts / part, staging / part, ignore=shutil.ignore_patterns(MANIFEST))
         for name, text in extra.items():
             (staging / name).write_text(text, encoding="utf-8")

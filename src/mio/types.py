@@ -209,6 +209,6 @@ class Growing(Protocol):
 
 @runtime_checkable
 class Streaming(Protocol):
-    """A tokenizer whose media can be had piece by piece."""
+    """A tokenizer whose media can be had piece by piece; None where the one behind it cannot."""
 
-    def stream(self) -> Growing: ...
+    def stream(self) -> Growing | None: ...

@@ -11,10 +11,10 @@ from mio.cli.doctor import free_memory
 from mio.cli.inputs import fast_matmul
 from mio.cli.runs import find_recipe
 from mio.config import override
-from mio.data.store import Store
+from mio.data.loader import Loader
 from mio.recipe import Recipe, Run
-from mio.recipe.language import processor
-from mio.recipe.plan import Devices, Plan, StagePlan, plan, product_rate
+from mio.recipe.language import planned, processor
+from mio.recipe.plan import Devices, Packs, Plan, StagePlan, plan, product_rate
 
 GB = 1e9
 
@@ -24,7 +24,7 @@ def show(args: Arguments, console: Console) -> int:
     fast_matmul()
     memory = args.memory * GB if args.memory else free_memory() / args.devices
     devices = Devices(args.devices, int(memory), args.rate * 1e9 or product_rate() / args.devices)
-    made = plan(recipe, devices, _stores(recipe, args.run))
+    made = plan(recipe, devices, _packs(recipe, args.run))
     console.data(_described(made))
     console.text(f"{made.parameters:,} parameters, {made.hours:.1f} hours on {devices.count} x {memory / GB:.1f} GB")
     for stage in made.stages:
@@ -32,12 +32,19 @@ def show(args: Arguments, console: Console) -> int:
     return 0
 
 
-def _stores(recipe: Recipe, out: Path | None) -> dict[str, Store]:
-    """What `mio data prepare` has written into a run's folder."""
+def _packs(recipe: Recipe, out: Path | None) -> dict[str, Packs]:
+    """What the stages will read, as `mio train` plans it, once `mio data prepare` has filled a run's folder."""
     if out is None or not (out / "prepare" / "config.json").is_file():
         return {}
-    fingerprint = processor(Run(recipe, Path(), out)).fingerprint
-    return {s.store: Store.open(out / "prepare" / s.store, fingerprint) for s in recipe.stages}
+    run = Run(recipe, Path(), out)
+    speaker = processor(run)
+    return {stage.name: lengths_of(planned(run, number, speaker)) for number, stage in enumerate(recipe.stages)}
+
+
+def lengths_of(loader: Loader) -> Packs:
+    """Of the samples of every pack."""
+    spans = (loader.plan.spans(loader.plan[pack], loader.store) for pack in range(len(loader.plan)))
+    return [(stops - starts).tolist() for starts, stops in spans]
 
 
 def _described(made: Plan) -> dict[str, object]:

@@ -23,13 +23,15 @@ def serve(args: Arguments, console: Console) -> int:
     try:
         from mio.serve.app import Options, build
         from mio.serve.connection import Server, configure
+        from mio.serve.credentials import Credentials, folder
         from mio.serve.guard import LOOPBACK, Rules
         from mio.serve.scheduler import Load
     except ModuleNotFoundError as error:
         raise MissingError(f"{error.name} is not installed.", fix="Run: pip install 'mio[serve]'") from error
     names = frozenset(args.names) or (LOOPBACK if args.host in LOCAL else frozenset())
     rules, load = Rules(keys, hosts=names), Load(args.lanes, args.queue)
-    options = Options(rules, load, frozenset(args.fetch), args.marks)
+    credentials = Credentials.at(folder()) if args.marks else None
+    options = Options(rules, load, frozenset(args.fetch), args.marks, credentials)
     if not args.marks:
         console.note("warning: generated files will carry no mark that says so (--provenance off)")
     listener = _listener(args.host, args.port)

@@ -20,9 +20,9 @@ from mio.cli.console import Console, describe, dumps
 from mio.cli.inputs import open_model, parse_object, read_lines, read_text, unused
 from mio.config import from_dict
 from mio.decoding.sampling import Sampling
-from mio.pipeline import Model, Reply, attachment, user
+from mio.pipeline import Job, Model, Reply, attachment, user
 from mio.processor import MODALITY_OF
-from mio.types import DataError, Message, MioError, ResourceError, Text
+from mio.types import DataError, Message, MioError, ResourceError, Text, Turns
 
 
 def chat(args: Arguments, console: Console) -> int:
@@ -180,23 +180,42 @@ class Prompt:
             raise DataError(f"Seed {self.seed} is not from 0 to 2**63 - 1.")
 
 
+GROUP = 16  # prompts that are answered together, and of which a kill costs the answers
+
+
 def generate(args: Arguments, console: Console) -> int:
-    lines = list(read_lines(args.source))
+    lines = [(number, *line) for number, line in enumerate(read_lines(args.source), 1)]
     args.folder.mkdir(parents=True, exist_ok=True)
     results = args.folder / "results.jsonl"
     old = _finished(results)
     model = open_model(args.model, args.dtype, args.bits)
     batch = _Batch(model, args.folder, Path() if args.source == "-" else Path(args.source).parent, old, args.profile)
+    spent: dict[str, _Spent] = {}
     done = failed = 0
     with results.open("a", encoding="utf-8", errors="backslashreplace") as file:
-        for number, (at, line) in enumerate(tqdm(lines, unit="prompt", disable=not console.bars), 1):
-            result = batch.result(number, line, at, console)
-            if result is not None:
+        for start in tqdm(range(0, len(lines), GROUP), unit="group", disable=not console.bars):
+            for result in batch.results(lines[start : start + GROUP], console, spent):
                 done, failed = done + ("error" not in result), failed + ("error" in result)
                 print(dumps(result), file=file, flush=True)
-    skipped = len(lines) - done - failed
-    console.fields({"results": str(results), "done": done, "failed": failed, "skipped": skipped})
+    counts = {"results": str(results), "done": done, "failed": failed, "skipped": len(lines) - done - failed}
+    console.fields(counts | {out: str(spent[out]) for out in sorted(spent)})
     return 3 if failed else 0
+
+
+@dataclass
+class _Spent:
+    """What answers of one kind took. Those of a group share its time by their ids."""
+
+    answers: int = 0
+    ids: int = 0
+    seconds: float = 0.0
+
+    def add(self, ids: int, seconds: float) -> None:
+        self.answers, self.ids, self.seconds = self.answers + 1, self.ids + ids, self.seconds + seconds
+
+    def __str__(self) -> str:
+        speed = self.ids / max(self.seconds, 1e-9)
+        return f"{self.answers} answers, {self.ids} ids, {self.seconds:.1f} s, {speed:.0f} ids/s"
 
 
 def _finished(path: Path) -> set[str]:
@@ -219,7 +238,7 @@ def _finished(path: Path) -> set[str]:
 
 @dataclass
 class _Batch:
-    """Answers lines one by one. `old`: ids that have an answer already; `seen`: ids of this time."""
+    """Answers lines in groups. `old`: ids that have an answer already; `seen`: ids of this time."""
 
     model: Model
     folder: Path
@@ -228,33 +247,59 @@ class _Batch:
     profile: str
     seen: set[str] = field(default_factory=set)
 
-    def result(self, number: int, line: bytes, at: str, console: Console) -> dict[str, Any] | None:
-        """What goes into the results; None for an id that has its answer."""
+    def results(
+        self, lines: Sequence[tuple[int, str, bytes]], console: Console, spent: dict[str, _Spent]
+    ) -> Iterator[dict[str, Any]]:
+        """What goes into the results, in order, for all without an answer; `spent` takes what it took, by kind."""
+        asked = [line for line in (self._line(*line) for line in lines) if line is not None]
+        begun, jobs = time.perf_counter(), [line.job for line in asked if isinstance(line.job, Job)]
+        replies = iter(self.model.run(jobs))
+        took = time.perf_counter() - begun
+        answers = [
+            (line, next(replies) if isinstance(line.job, Job) else Reply((), (), (), line.job)) for line in asked
+        ]
+        share = took / max(sum(len(reply.ids) for _, reply in answers), 1)
+        for line, reply in answers:
+            if isinstance(line.job, Job) and not reply.error:
+                spent.setdefault(line.job.out, _Spent()).add(len(reply.ids), share * len(reply.ids))
+            yield self._result(line, reply, share * len(reply.ids), console)
+
+    def _line(self, number: int, at: str, line: bytes) -> _Line | None:
         id = str(number)
         try:
             fields = parse_object(line, at)
             id = str(fields.pop("id", id))
-            if id in self.old:
-                return None
-            return {"id": id} | self._answer(id, fields)
+            return None if id in self.old else _Line(id, at, self._job(id, fields))
         except ResourceError:
             raise
         except MioError as error:
-            error.at = at if error.at in ("", at) else f"{at}: {error.at}"
-            console.error(error)
-            return {"id": id, "error": describe(error)}
+            return _Line(id, at, error)
         finally:
             self.seen.add(id)
 
-    def _answer(self, id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def _job(self, id: str, fields: Mapping[str, Any]) -> Job:
         if id in self.seen:
             raise DataError(f"Id {id!r} stands twice in the input.", fix="Give every line an id of its own.")
         p = from_dict(Prompt, fields)
         media = [attachment(self.root / path) for path in p.attachments]
         question = user(*media, p.prompt) if p.prompt else user(*media)
-        begun = time.perf_counter()
-        reply = self.model.chat(question, out=p.out, tokens=p.tokens, seed=p.seed, profile=self.profile)
-        seconds = time.perf_counter() - begun
-        stem = re.sub(r"[^\w.-]", "_", id)[:60].lstrip(".") or "_"
+        return Job(Turns((question,)), p.out, p.tokens, seed=p.seed, profile=self.profile)
+
+    def _result(self, line: _Line, reply: Reply, seconds: float, console: Console) -> dict[str, Any]:
+        if error := reply.error:
+            error.at = line.at if error.at in ("", line.at) else f"{line.at}: {error.at}"
+            console.error(error)
+            return {"id": line.id, "error": describe(error)}
+        stem = re.sub(r"[^\w.-]", "_", line.id)[:60].lstrip(".") or "_"
         stems = (stem if n == 1 else f"{stem}~{n}" for n in count(1))
-        return _document(reply, saved(reply, self.folder, unused(self.folder, stems)), seconds)
+        parts = saved(reply, self.folder, unused(self.folder, stems))
+        return {"id": line.id} | _document(reply, parts, seconds)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of the input that wants an answer, or why it cannot have one."""
+
+    id: str
+    at: str
+    job: Job | MioError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +19,9 @@ class Draw(NamedTuple):
     number: int
     group: str
     epoch: int
+
+
+Sized = tuple[Draw, int]  # with its tokens
 
 
 def mixture(
@@ -72,13 +75,14 @@ def best_fit(
         waiting.fill(source, buffer, capacity)
         if not len(waiting):
             return
-        pack = [waiting.oldest()]  # first, so that none waits for ever
-        room = capacity - int(lengths[pack[0].number])
-        waiting.fill(source, buffer, capacity)
-        while (draw := waiting.longest(room)) is not None:
+        found: Sized | None = waiting.oldest()  # first, so that none waits for ever
+        pack, room = list[Draw](), capacity
+        while found is not None:
+            draw, length = found
             pack.append(draw)
-            room -= int(lengths[draw.number])
+            room -= length
             waiting.fill(source, buffer, capacity)
+            found = waiting.longest(room)
         yield pack
 
 
@@ -87,9 +91,9 @@ class _Waiting:
 
     def __init__(self, lengths: NDArray[np.int64]) -> None:
         self.lengths = lengths
-        self.draws: dict[int, Draw] = {}  # by the negative of their place in the order of arrival
+        self.draws: dict[int, Sized] = {}  # by the negative of their place in the order of arrival
         self.ready: list[tuple[int, int]] = []  # (length, key in draws), sorted
-        self.left: Counter[str] = Counter()  # ready ones of every group
+        self.left: defaultdict[str, int] = defaultdict(int)  # ready ones of every group
         self.later: defaultdict[str, deque[int]] = defaultdict(deque)
         self.now: dict[str, int] = {}  # epoch of the ready ones
         self.came = 0
@@ -99,37 +103,38 @@ class _Waiting:
 
     def fill(self, source: Iterator[Draw], most: int, capacity: int) -> None:
         while len(self.draws) < most and (draw := next(source, None)) is not None:
-            if (length := self.lengths[draw.number]) > capacity:
+            length = int(self.lengths[draw.number])
+            if length > capacity:
                 raise ValueError(f"Sample {draw.number} has {length} tokens, a pack holds {capacity}. Cut or drop it.")
             self.came -= 1
-            self.draws[self.came] = draw
+            self.draws[self.came] = (draw, length)
             if self.left[draw.group] and draw.epoch != self.now[draw.group]:
                 self.later[draw.group].append(self.came)
             else:
                 self._make_ready(self.came)
 
     def _make_ready(self, key: int) -> None:
-        draw = self.draws[key]
+        draw, length = self.draws[key]
         self.now[draw.group] = draw.epoch
         self.left[draw.group] += 1
-        insort(self.ready, (int(self.lengths[draw.number]), key))
+        insort(self.ready, (length, key))
 
-    def oldest(self) -> Draw:
+    def oldest(self) -> Sized:
         """It is always ready: what would have to go before it is older still."""
         key = next(iter(self.draws))
-        return self._take(bisect_left(self.ready, (int(self.lengths[self.draws[key].number]), key)))
+        return self._take(bisect_left(self.ready, (self.draws[key][1], key)))
 
-    def longest(self, room: int) -> Draw | None:
+    def longest(self, room: int) -> Sized | None:
         place = bisect_right(self.ready, (room, 0)) - 1
         return self._take(place) if place >= 0 else None
 
-    def _take(self, place: int) -> Draw:
-        draw = self.draws.pop(self.ready.pop(place)[1])
+    def _take(self, place: int) -> Sized:
+        draw, length = self.draws.pop(self.ready.pop(place)[1])
         self.left[draw.group] -= 1
         held = self.later[draw.group]
-        while held and (not self.left[draw.group] or self.draws[held[0]].epoch == self.now[draw.group]):
+        while held and (not self.left[draw.group] or self.draws[held[0]][0].epoch == self.now[draw.group]):
             self._make_ready(held.popleft())
-        return draw
+        return draw, length
 
 
 def turns(counts: Mapping[str, int]) -> list[str]:
@@ -165,8 +170,10 @@ def cuts(inside: NDArray[np.bool_], capacity: int) -> list[tuple[int, int]]:
 def pieces(draws: Iterable[Draw], split: Mapping[int, Sequence[int]]) -> Iterator[Draw]:
     """Draws of samples -> draws of their pieces, in order; a sample that `split` does not name is its own piece."""
     for draw in draws:
-        for number in split.get(draw.number, (draw.number,)):
-            yield draw._replace(number=number)
+        if (numbers := split.get(draw.number)) is None:
+            yield draw
+        else:
+            yield from (draw._replace(number=number) for number in numbers)
 
 
 def fill(packs: Sequence[Sequence[Draw]], lengths: NDArray[np.int64], capacity: int) -> float:

@@ -107,7 +107,7 @@ def _tar(path: Path) -> Iterator[Entry]:
             files = (member for member in iter(tar.next, None) if not member.isdir())
             for number, (_, members) in enumerate(groupby(files, lambda member: _stem(member.name)[0]), 1):
                 yield _tar_sample(number, tar, list(members))
-                tar.members.clear()  # it would keep all that it has seen
+                tar.members.clear()  # type: ignore[attr-defined]  # it would keep all that it has seen
             whole = _ends(path, tar.offset)
     except (tarfile.TarError, OSError, EOFError):
         whole = False

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mio.decoding.beam import Search
 from mio.decoding.lanes import Lane, Lanes
+from mio.decoding.prefixes import Prefixes
 from mio.decoding.request import Event, Request
 from mio.decoding.single import Single
 from mio.models.backbone import Backbone
@@ -42,13 +43,15 @@ class _Flight:
 class Engine:
     """`lanes`: answers in the batch at once, a beam search counting as many as its beams; others wait in line.
 
-    Used by one thread at a time. A request that fails costs itself only.
+    `prefixes`: latest prompts whose keys are kept, so that prompts which begin alike share the reading; logits may then
+    differ in their last bits from those of a prompt read at once. Used by one thread at a time. A request that fails
+    costs itself only.
     """
 
-    def __init__(self, model: Backbone, lanes: int = 8, positions: int | None = None) -> None:
+    def __init__(self, model: Backbone, lanes: int = 8, positions: int | None = None, prefixes: int = 0) -> None:
         self.model, self.steps = model, Steps(model)
         self.positions = positions or model.config.positions
-        self.width = lanes
+        self.width, self.prefixes = lanes, Prefixes(prefixes)
         self.device = model.lm_head.weight.device
         self.lanes = Lanes(Cache(model.config, lanes, self.positions, model.model.embed_tokens.weight))
         self.waiting: deque[_Flight] = deque()
@@ -111,9 +114,13 @@ class Engine:
     def _fill(self, prompt: Sequence[int]) -> tuple[Lane, Tensor]:
         """A new lane with the keys of a prompt, and the logits (1, vocabulary) after it."""
         lane = self.lanes.take()
-        lane.length = len(prompt)
-        ids, at = torch.tensor([[*prompt]], device=self.device), torch.arange(lane.length, device=self.device)[None]
-        return lane, self._logits(ids, at, slice(lane.place, lane.place + 1))
+        row = self.lanes.cache.tensor[:, :, lane.place]
+        known, lane.length = self.prefixes.fill(prompt, row), len(prompt)
+        ids = torch.tensor([[*prompt[known:]]], device=self.device)
+        at = torch.arange(known, lane.length, device=self.device)[None]
+        logits = self._logits(ids, at, slice(lane.place, lane.place + 1))
+        self.prefixes.keep(prompt, row)
+        return lane, logits
 
     def _logits(self, ids: Tensor, positions: Tensor, rows: slice) -> Tensor:
         """(B, vocabulary) after the last of ids (B, T)."""

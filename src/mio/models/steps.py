@@ -42,22 +42,27 @@ def fused(linears: Sequence[nn.Module]) -> Product:
     plain = [linear for linear in linears if type(linear) is nn.Linear]
     if len(plain) < len(linears):
         return lambda x: torch.cat([linear(x) for linear in linears], dim=-1)
-    weight = _joined([linear.weight for linear in plain])
-    for linear, part in zip(plain, weight.split([linear.out_features for linear in plain]), strict=True):
-        linear.weight.data = part
-    biases = [linear.bias.data for linear in plain if linear.bias is not None]
-    return partial(F.linear, weight=weight, bias=torch.cat(biases) if biases else None)
+    bias = _shared([linear.bias for linear in plain]) if plain[0].bias is not None else None
+    return partial(F.linear, weight=_shared([linear.weight for linear in plain]), bias=bias)
 
 
-def _joined(weights: Sequence[Tensor]) -> Tensor:
-    """Weights (n, in) below each other, without a copy where they lie so already."""
-    first, size = weights[0], sum(len(w) for w in weights)
-    ends = (w.data_ptr() + w.nbytes for w in weights)
-    if all(w.is_contiguous() and w.data_ptr() == end for w, end in zip(weights[1:], ends, strict=False)):
-        whole = first.untyped_storage().nbytes() // first.element_size() - first.storage_offset()
-        if whole >= size * first.shape[1]:
-            return first.data.as_strided((size, first.shape[1]), first.stride())
-    return torch.cat([w.data for w in weights])
+def _shared(parts: Sequence[Tensor]) -> Tensor:
+    """One tensor of parameters below each other, of which they are views from now on."""
+    whole = _joined(parts)
+    for part, view in zip(parts, whole.split([len(part) for part in parts]), strict=True):
+        part.data = view
+    return whole
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors (n, ...) below each other, without a copy where they lie so already."""
+    first, rows = parts[0], sum(len(part) for part in parts)
+    ends = (part.data_ptr() + part.nbytes for part in parts)
+    held = first.untyped_storage().nbytes() // first.element_size() - first.storage_offset()
+    near = all(p.is_contiguous() and p.data_ptr() == end for p, end in zip(parts[1:], ends, strict=False))
+    if near and held >= sum(part.numel() for part in parts):
+        return first.data.as_strided((rows, *first.shape[1:]), first.stride())
+    return torch.cat([part.data for part in parts])
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,10 @@ class Steps:
     """The layers of a backbone, ready for decoding. Weights are shared with it, also after an optimizer's step; casting
     or replacing them asks for new `Steps`."""
 
-    @torch.inference_mode(False)  # what becomes the backbone's weights must be fit for training
     def __init__(self, backbone: Backbone) -> None:
         self.config, self.backbone = backbone.config, backbone
-        self.layers = [self._layer(layer) for layer in backbone.model.layers]
+        with torch.inference_mode(backbone.lm_head.weight.is_inference()):  # weights fit for training stay so
+            self.layers = [self._layer(layer) for layer in backbone.model.layers]
 
     def _layer(self, layer: nn.Module) -> _Layer:
         a, mlp = layer.self_attn, layer.mlp
@@ -109,10 +114,10 @@ class Steps:
             _norm(layer.input_layernorm),  # type: ignore[arg-type]
             fused([a.q_proj, a.k_proj, a.v_proj]),  # type: ignore[union-attr, list-item]
             self._heads(a),  # type: ignore[arg-type]
-            a.o_proj,  # type: ignore[union-attr, arg-type]
+            fused([a.o_proj]),  # type: ignore[union-attr, list-item]
             _norm(layer.post_attention_layernorm),  # type: ignore[arg-type]
             fused([mlp.gate_proj, mlp.up_proj]),  # type: ignore[union-attr, list-item]
-            mlp.down_proj,  # type: ignore[union-attr, arg-type]
+            fused([mlp.down_proj]),  # type: ignore[union-attr, list-item]
         )
 
     def _heads(self, attention: nn.Module) -> _Norm | None:
@@ -151,19 +156,18 @@ class Steps:
 
     def _attend(self, layer: _Layer, x: Tensor, held: Tensor, at: _Place) -> Tensor:
         """x (N, width) -> (N, H * Dh), once `held` (2, B, Hkv, positions, Dh) has their keys and values."""
-        c, batch = self.config, held.shape[1]
-        qkv = layer.qkv(x).unflatten(-1, (-1, c.head_dim))  # (N, H + 2 Hkv, Dh)
+        c, count, batch, group = self.config, len(x), held.shape[1], self.config.heads // self.config.kv_heads
+        qkv = layer.qkv(x).view(count, -1, c.head_dim)  # (N, H + 2 Hkv, Dh)
         if layer.heads is not None:
             qkv = self._normed(qkv, layer.heads)
-        swapped = qkv.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+        swapped = qkv.view(count, -1, 2, c.head_dim // 2).flip(2).view_as(qkv)
         turned = torch.addcmul(qkv * at.cos, swapped, at.sin)
-        held[:, at.rows, :, at.positions] = turned[:, c.heads :].unflatten(1, (2, c.kv_heads))
-        q = turned[:, : c.heads].reshape(batch, -1, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
-        q = q.transpose(1, 2).flatten(2, 3)  # (B, Hkv, T * H / Hkv, Dh)
+        held[:, at.rows, :, at.positions] = turned[:, c.heads :].view(count, 2, c.kv_heads, c.head_dim)
+        q = turned[:, : c.heads].reshape(batch, -1, c.kv_heads, group, c.head_dim)
+        q = q.transpose(1, 2).flatten(2, 3)  # (B, Hkv, T * group, Dh)
         keys, values = held[..., : at.seen, :]
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=at.mask)
-        out = out.unflatten(2, (-1, c.heads // c.kv_heads)).transpose(1, 2)
-        return out.reshape(len(x), -1)
+        return out.view(batch, c.kv_heads, -1, group, c.head_dim).transpose(1, 2).reshape(count, -1)
 
     def _normed(self, qkv: Tensor, norm: _Norm) -> Tensor:
         turned = F.rms_norm(qkv[:, : len(norm.weight)], (self.config.head_dim,), None, norm.eps) * norm.weight

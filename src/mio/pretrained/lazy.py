@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from mio.types import Codes, MissingError, Modality, Tokenizer
+from mio.types import Codes, Growing, MissingError, Modality, Streaming, Tokenizer
 
 TAIL = 2**20
 
@@ -49,6 +49,10 @@ class LazyTokenizer:
 
     def decode(self, codes: Sequence[Codes]) -> list[Any]:
         return self.tokenizer().decode(codes) if codes else []
+
+    def stream(self) -> Growing | None:
+        built = self.tokenizer()
+        return built.stream() if isinstance(built, Streaming) else None
 
     def fingerprint(self) -> str:
         """16 hex digits over the settings and each file's name, size and last mebibyte. Builds nothing.

@@ -63,13 +63,21 @@ def read_release(
     Raises:
         MissingError: files are absent, all of them named, or sentencepiece is. DataError: they do not fit together.
     """
+    processor = read_processor(folder, dtype, interpolation)
+    stop = processor.vocab.tokens[stop_token(folder)]
+    return Released(name or folder.name, read_backbone(folder, dtype, bits), processor, stop)
+
+
+def read_processor(
+    folder: Path, dtype: torch.dtype = torch.bfloat16, interpolation: Interpolation | None = None
+) -> Processor:
+    """Vocabulary and tokenizers of a release, without its language model. Arguments and errors as `read_release`."""
     text, vocab = read_language(folder)
-    stop = stop_token(folder)
     seed, speech = _tokenizers(folder, vocab, dtype, interpolation)
-    choice: Choice = "scenes" if stop == END_OF_TURN else "uniform"  # the base model's examples force the latter
+    instruct = stop_token(folder) == END_OF_TURN
+    choice: Choice = "scenes" if instruct else "uniform"  # the base model's examples force the latter
     video = ReleasedVideoTokenizer(seed, vocab.row("video"), choice=choice)
-    processor = Processor(vocab, text, {"image": seed, "speech": speech, "video": video}, ChatTemplate(tokens=True))
-    return Released(name or folder.name, read_backbone(folder, dtype, bits), processor, vocab.tokens[stop])
+    return Processor(vocab, text, {"image": seed, "speech": speech, "video": video}, ChatTemplate(tokens=True))
 
 
 def _tokenizers(

@@ -23,7 +23,10 @@ from mio.data.tasks import INSTRUCT, PRETRAINING, Shelf
 from mio.layers import Batch
 from mio.models.backbone import Backbone
 from mio.pipeline import ModelConfig, load_processor, save
+from mio.pretrained.hub import locate
+from mio.pretrained.release import read_processor
 from mio.processor import Processor
+from mio.recipe.start import start_from
 from mio.recipe.tree import Run
 from mio.train.loop import fit
 from mio.train.objectives import next_token_loss
@@ -34,6 +37,8 @@ from mio.vocab import Vocabulary
 
 def processor(run: Run) -> Processor:
     r = run.recipe
+    if r.released:
+        return read_processor(locate(r.released), torch.float32)
     return load_processor(run.out, r.rows, r.systems, r.frames)
 
 
@@ -83,6 +88,8 @@ def _train_language(run: Run) -> None:
     names, _ = kinds_of(speaker.vocab)
     torch.manual_seed(r.seed)
     model = Backbone(replace(r.backbone, vocabulary=len(speaker.vocab)))
+    if r.start and not run.done(f"stages/{r.stages[0].name}"):
+        start_from(model, locate(r.start))
     for number, stage in enumerate(r.stages):
         folder = run.out / "stages" / stage.name
         if not (folder / "config.json").is_file():
@@ -99,7 +106,8 @@ def _train_language(run: Run) -> None:
                 commit(folder, partial(save_module, config=to_dict(stage), state=state))
             barrier()
         load_state(model, load_tensors(folder / "model.safetensors"), str(folder))
-    config = ModelConfig(r.name, model.config, r.rows, r.systems, r.decoding, r.frames, speaker.fingerprint)
+    made = (r.decoding, r.frames, speaker.fingerprint)
+    config = ModelConfig(r.name, model.config, speaker.vocab.rows, r.systems, *made, released=r.released)
     if rank() == 0:
         save(run.out / "model", config, model, run.out, {})
 

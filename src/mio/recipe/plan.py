@@ -10,8 +10,6 @@ from math import gcd
 import torch
 import torch.nn.functional as F
 
-from mio.data.packing import best_fit, mixture
-from mio.data.store import Store
 from mio.models.backbone import BackboneConfig
 from mio.pretrained.memory import parameters
 from mio.recipe.tree import Recipe, Stage
@@ -23,6 +21,8 @@ PROCESS = 350_000_000  # bytes of a process that has loaded torch and holds no m
 HEAP = 1.12  # resident bytes for each that lives, measured: the allocator leaves gaps between tensors
 SHARE = 0.55  # of a machine's rate for one large product that training reaches (docs/results.md)
 SHORT = 512  # up to here attention keeps its scores (`layers.attend`)
+
+Packs = Sequence[Sequence[int]]  # lengths of the samples of every pack of a stage
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,11 @@ class Plan:
         return sum(stage.hours for stage in self.stages)
 
 
-def plan(recipe: Recipe, devices: Devices, stores: Mapping[str, Store]) -> Plan:
-    """`stores`: prepared samples by their name in `Stage.store`; without them numbers are upper bounds."""
+def plan(recipe: Recipe, devices: Devices, packs: Mapping[str, Packs]) -> Plan:
+    """`packs`: of stages whose samples are prepared, by name; numbers of the others are upper bounds."""
     c = replace(recipe.backbone, vocabulary=vocabulary_size(recipe))
     ranks = gcd(devices.count, *(stage.fit.parts for stage in recipe.stages))
-    stages = [
-        _stage(c, stage, replace(devices, count=ranks), _packs(stage, stores, recipe.seed + number))
-        for number, stage in enumerate(recipe.stages)
-    ]
+    stages = [_stage(c, stage, replace(devices, count=ranks), packs.get(stage.name)) for stage in recipe.stages]
     return Plan(parameters(c), tuple(stages))
 
 
@@ -75,17 +72,7 @@ def vocabulary_size(recipe: Recipe) -> int:
     return len(Vocabulary.build([f"text {n}" for n in range(recipe.text.size)], recipe.rows))
 
 
-def _packs(stage: Stage, stores: Mapping[str, Store], seed: int) -> list[list[int]] | None:
-    """Lengths of the samples of every pack of a stage, as training will draw them; None before they are prepared."""
-    if stage.store not in stores:
-        return None
-    store = stores[stage.store]
-    samples = mixture(store.tasks(), store.lengths, stage.shares, seed)
-    packs = best_fit(samples, store.lengths, stage.tokens, stage.fit.steps * stage.fit.parts)
-    return [store.lengths[pack].tolist() for pack in packs]
-
-
-def _stage(c: BackboneConfig, stage: Stage, devices: Devices, packs: list[list[int]] | None) -> StagePlan:
+def _stage(c: BackboneConfig, stage: Stage, devices: Devices, packs: Packs | None) -> StagePlan:
     count = stage.fit.steps * stage.fit.parts
     room = count * stage.tokens
     tokens = room if packs is None else sum(map(sum, packs))

@@ -18,6 +18,8 @@ from mio.tokenizers.speech import SpeechConfig
 from mio.train.loop import Fit
 from mio.types import MioError, Modality
 
+TOKENIZERS = ("text", "align", "image", "teacher", "speech")  # stages that make them
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -90,6 +92,8 @@ class Recipe:
     judges: dict[str, int] = field(default_factory=dict)  # training steps of each classifier that measures
     frames: int = 4
     seed: int = 0
+    released: str = ""  # folder or id of a MIO release: its vocabulary and tokenizers, and none are trained
+    start: str = ""  # folder or id of a text model of the backbone's shape: its weights before the first stage
 
     def __post_init__(self) -> None:
         kinds = ("text", *(row.name for row in self.rows if row.size))
@@ -129,4 +133,7 @@ class Run:
         return SceneMaker.of(train, data.held_out, data.split_seed)
 
     def done(self, stage: str) -> bool:
+        """A released tokenizer needs no stage."""
+        if self.recipe.released and stage in TOKENIZERS:
+            return True
         return (self.out / stage / "config.json").is_file()

@@ -57,7 +57,10 @@ def stages(fits: tuple[Fit, Fit, Fit, Fit], tokens: int) -> tuple[Stage, ...]:
 
 
 def mio() -> Recipe:
-    """MIO as published, for a cluster: Yi-6B's shape, SEED-2's and SpeechTokenizer's networks, its ratios."""
+    """MIO as published, for a cluster: it starts from Yi-6B, with the release's vocabulary and tokenizers.
+
+    With neither (`released` and `start` empty) it trains tokenizers of the same shapes and begins at random weights.
+    """
     optim = Optim(3e-5, floor=0.0)
     fits = [Fit(steps, optim, parts=16 * devices) for steps, devices in zip(STEPS, DEVICES, strict=True)]
     seed, small = SeedConfig(), tiny()
@@ -75,6 +78,8 @@ def mio() -> Recipe:
         backbone=BackboneConfig(),
         stages=stages((fits[0], fits[1], fits[2], Fit(5000, optim, parts=128)), WINDOW),
         frames=8,
+        released="m-a-p/MIO-7B-Base",
+        start="01-ai/Yi-6B",
     )
 
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from mio.pipeline import Model
 from mio.serve import chat, clips, facts, pictures, responses, speech
+from mio.serve.credentials import Credentials
 from mio.serve.errors import ApiError, as_api_error
 from mio.serve.fetch import Fetcher
 from mio.serve.guard import Guard, Rules
@@ -64,12 +65,14 @@ STATUS_CODES: Mapping[int, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """How a server is run. `fetch`: hosts that media may be fetched from; `marks`: whether files are marked."""
+    """How a server is run. `fetch`: hosts that media may be fetched from; `marks`: whether files are marked, and with
+    `credentials` also signed."""
 
     rules: Rules = field(default_factory=Rules)
     load: Load = field(default_factory=Load)
     fetch: frozenset[str] = frozenset()
     marks: bool = True
+    credentials: Credentials | None = None
     seconds: float = 30.0  # for answers under way when the server is told to end
 
 
@@ -86,7 +89,7 @@ def build(model: Model, options: Options | None = None) -> Served:
     metrics = Metrics()
     scheduler = Scheduler(model, options.load, metrics)
     intake = Intake(Fetcher(options.fetch), metrics)
-    marks = Provenance(model.config.name, options.marks)
+    marks = Provenance(model.config.name, options.marks, options.credentials)
     service = Service(model, wording_of(model), scheduler, intake, metrics, marks)
 
     @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from importlib.metadata import version
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from mio.serve.errors import ApiError
 from mio.serve.protocol import KINDS, Source, turns
-from mio.serve.provenance import marked
+from mio.serve.provenance import findings
 from mio.serve.service import Service, form_body, json_body
 from mio.types import Message, Text, Turns
 
@@ -88,17 +89,9 @@ async def detokenize(request: Request) -> Response:
 
 
 async def provenance(request: Request) -> Response:
-    """Whether a file carries the mark that our files have. Metadata only: its absence means nothing."""
-    service: Service = request.app.state.service
+    """Which marks a file carries. Their absence means nothing."""
     _, files = await form_body(request)
     if len(files.get("file", ())) != 1:
         raise ApiError("Send one 'file'.", param="file", code="missing_required_parameter")
-    outcome = "detected" if marked(files["file"][0]) else "not_detected"
-    result = {
-        "type": "iptc",
-        "outcome": outcome,
-        "issuer": None,
-        "model": service.name if outcome == "detected" else None,
-    }
-    told = {"object": "content_provenance_check", "created_at": int(time.time()), "results": [result]}
-    return JSONResponse(told)
+    results = await asyncio.to_thread(findings, files["file"][0])
+    return JSONResponse({"object": "content_provenance_check", "created_at": int(time.time()), "results": results})

@@ -20,8 +20,8 @@ def counts(vocab: Vocabulary, ids: Sequence[int]) -> dict[str, int]:
 
 
 class Reader:
-    """`out`: what was asked for; where it names a row made of spans (video), a run of them becomes one piece. A span that
-    stands alone stays what it is where that was asked for as well: a picture, not a clip of one frame."""
+    """`out`: what was asked for; where it names a row made of spans (video), a run of them becomes one piece. A span
+    that stands alone stays what it is where that was asked for as well: a picture, not a clip of one frame."""
 
     def __init__(self, model: Model, out: str) -> None:
         vocab = model.processor.vocab
@@ -29,7 +29,8 @@ class Reader:
         self.ends = dict(vocab.bounds(row.name) for row in vocab.rows if row.size)
         kinds = model.kinds(out)
         self.row = next((r for r in vocab.rows if r.spans_of and r.name in kinds), None)
-        self.alone = self.row.spans_of if self.row is not None and self.row.spans_of in kinds else ""
+        spans = self.row.spans_of if self.row is not None else ""
+        self.alone = spans if spans in kinds else ""
         self.held: list[int] = []
         self.run: list[Codes] = []  # spans of a piece that has not ended
 

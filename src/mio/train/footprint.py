@@ -32,7 +32,7 @@ class Footprint:
     peak: int
 
 
-class _Counter(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Bytes of all storages that operations have made and that are still alive."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class _Counter(TorchDispatchMode):
 @cache
 def footprint(c: BackboneConfig, optim: Optim, lengths: tuple[int, ...], parts: int = 1) -> Footprint:
     """Of a step over `parts` packs of samples of `lengths`, every id a target, in fp32 on a CPU."""
-    with FakeTensorMode(), _Counter() as counter:
+    with FakeTensorMode(), LiveBytes() as counter:
         model = Backbone(c)
         learning = optimizers(model, optim)
         for _ in range(2):  # the first step makes the optimizers' states

@@ -10,14 +10,15 @@ const ADVICE = {
   400: 'If the chat has become too long, start a new one, or turn off “Send earlier messages” in the settings.',
   401: 'Enter the API key in the settings.',
   413: 'Send a smaller file.',
-  429: 'The server is busy.',
-  503: 'The server is not ready.',
 };
+
+/** Statuses that may be gone in a while, in words. */
+const PASSING = { 429: 'The server is busy.', 503: 'The server is not ready.' };
 
 export const advice = (error) => ADVICE[error.code] ?? ADVICE[error.status] ?? '';
 
-/** Whether asking again in a while may help. */
-export const passing = (error) => [429, 503].includes(error.status);
+/** Why asking again in a while may help; '' where it will not. */
+export const passing = (error) => PASSING[error.status] ?? '';
 
 async function call(path, key, options = {}) {
   const headers = { ...(options.body && { 'content-type': 'application/json' }), ...(key && { authorization: `Bearer ${key}` }) };

@@ -146,7 +146,7 @@ export class Composer {
     const offered = Object.keys(KINDS).filter((kind) => (model.modalities?.output ?? ['text']).includes(kind));
     const focused = document.activeElement?.dataset.kind;
     find('kinds').replaceChildren(...offered.map((kind) => el('button', {
-      type: 'button', class: `kind ${kind}`, 'data-kind': kind, 'aria-pressed': String(values.out.includes(kind)), onclick: () => this.#toggle(kind),
+      type: 'button', class: `kind ${kind}`, 'data-kind': kind, 'aria-label': KINDS[kind].label, title: KINDS[kind].label, 'aria-pressed': String(values.out.includes(kind)), onclick: () => this.#toggle(kind),
     }, icon(kind), el('span', {}, KINDS[kind].label))));
     find('order').replaceChildren(el('span', {}, values.order), iconButton('close', 'Any order', () => this.settings.set({ order: '' }), { class: 'round small' }));
     find('order').hidden = !values.order;

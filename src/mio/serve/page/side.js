@@ -18,7 +18,7 @@ export class Side {
     find('new').addEventListener('click', () => this.fresh());
     find('menu').addEventListener('click', () => this.slide(true));
     find('veil').addEventListener('click', () => this.slide(false));
-    find('side').addEventListener('keydown', ({ key }) => { if (key === 'Escape') this.slide(false); });
+    addEventListener('keydown', ({ key }) => { if (key === 'Escape') this.slide(false); });
     this.wide.addEventListener('change', () => this.slide(false));
     talk.addEventListener('kept', () => this.show());
     talk.addEventListener('change', () => this.#mark());
@@ -30,7 +30,7 @@ export class Side {
     document.body.classList.toggle('side-open', open && !this.wide.matches);
     find('side').inert = !open && !this.wide.matches;
     find('menu').setAttribute('aria-expanded', String(open));
-    if (!this.wide.matches && open) find('search').focus();
+    if (!this.wide.matches && open) requestAnimationFrame(() => find('search').focus()); // it cannot be focused unseen
   }
 
   fresh() {
@@ -87,7 +87,7 @@ export class Side {
 
   async #remove(chat) {
     await this.store.remove(chat.id);
-    if (this.talk.chat.id === chat.id) this.talk.open();
+    if (this.talk.chat.id === chat.id) this.talk.discard();
     await this.show();
     toast(`“${chat.title}” is deleted.`, { label: 'Undo', run: async () => { await this.store.put(chat); this.show(); } });
   }
@@ -107,8 +107,8 @@ export class Side {
   }
 
   async clear() {
+    this.talk.discard();
     await this.store.clear();
-    this.talk.open();
     this.show();
   }
 }

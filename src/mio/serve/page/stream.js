@@ -41,12 +41,17 @@ const FIELDS = {
   videos: (answer, items) => items.forEach((item) => answer.show('video', item.video_url.url)),
 };
 
+/** `asked`: the words that the answer is to; they describe its media to those who cannot see or hear them. */
 export class Answer {
   parts = [];
   usage = null;
   model = '';
   finish = '';
   faults = []; // why parts are missing
+
+  constructor(asked = '') {
+    this.asked = asked;
+  }
 
   /** Takes one event in; an error event is thrown, and what came before it stays. */
   take(event) {
@@ -69,12 +74,12 @@ export class Answer {
 
   show(kind, url) {
     const blob = blobOf(url, kind);
-    this.#begin(blob ? { kind, blob, made: true } : { kind: 'text', text: `(A ${kind} came in a format that cannot be shown.)` });
+    this.#begin(blob ? { kind, blob, made: true, asked: this.asked } : { kind: 'text', text: `(A ${kind} came in a format that cannot be shown.)` });
   }
 
   sound({ data = '', transcript = '' }) {
     let part = this.parts.at(-1);
-    if (part?.kind !== 'audio') part = this.#begin({ kind: 'audio', pieces: [], transcript: '', made: true });
+    if (part?.kind !== 'audio') part = this.#begin({ kind: 'audio', pieces: [], transcript: '', made: true, asked: this.asked });
     part.transcript += transcript;
     if (data) part.pieces.push(fromBase64(data));
   }

@@ -15,6 +15,7 @@ export class Talk extends EventTarget {
   #stopper = null;
   #views = new Map();
   #pinned = true; // the newest words stay in sight until a person scrolls away
+  #top = 0;
 
   /** `does`: what buttons of messages do beyond this conversation: open, edit, settings. */
   constructor({ log, scroll, settings, store, does }) {
@@ -23,7 +24,7 @@ export class Talk extends EventTarget {
     this.does = {
       ...does, copy: ({ parts }) => copy(textOf(parts)), again: (message) => this.again(message), fresh: () => this.open(),
     };
-    scroll.addEventListener('scroll', () => { this.#pinned = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60; });
+    scroll.addEventListener('scroll', () => this.#scrolled());
     new ResizeObserver(() => this.#follow()).observe(log); // pictures get their height after they are added
     this.open();
   }
@@ -63,6 +64,12 @@ export class Talk extends EventTarget {
     this.#stopper?.abort();
   }
 
+  /** Leaves a conversation that is deleted: an answer that still comes must not bring it back. */
+  discard() {
+    this.chat.gone = true;
+    this.open();
+  }
+
   #forget(message) {
     for (const gone of this.chat.messages.splice(this.chat.messages.indexOf(message))) {
       this.#views.get(gone)?.node.remove();
@@ -86,7 +93,8 @@ export class Talk extends EventTarget {
 
   async #answer() {
     const stopper = new AbortController();
-    const asked = [...this.chat.messages];
+    const { chat } = this;
+    const asked = [...chat.messages];
     const message = { role: 'assistant', parts: [], state: 'coming', model: this.settings.values.model };
     this.#stopper = stopper;
     this.#add(message);
@@ -100,7 +108,7 @@ export class Talk extends EventTarget {
     }
     message.seconds = (performance.now() - begun) / 1000;
     message.parts = message.parts.filter((part) => !part.pieces);
-    this.#finish(message, stopper);
+    this.#finish(message, stopper, chat);
   }
 
   /** A busy server is asked again after the time it names. */
@@ -110,13 +118,13 @@ export class Talk extends EventTarget {
         return await this.#stream(message, asked, signal);
       } catch (error) {
         if (!passing(error) || tries === TRIES) throw error;
-        await this.#views.get(message).wait(error.message, error.retryAfter || 2 ** tries, signal);
+        await this.#views.get(message).wait(passing(error), error.retryAfter || 2 ** tries, signal);
       }
     }
   }
 
   async #stream(message, asked, signal) {
-    const answer = new Answer();
+    const answer = new Answer(textOf(asked.at(-1).parts).trim());
     message.parts = answer.parts;
     const request = await requestOf(asked, this.settings.values);
     for await (const event of chat(request, this.settings.key, signal)) {
@@ -124,7 +132,6 @@ export class Talk extends EventTarget {
       Object.assign(message, { usage: answer.usage, model: answer.model, faults: answer.faults, cut: answer.finish === 'length' });
       this.#soon(message);
     }
-    answer.parts.filter((part) => part.blob).forEach((part) => { part.asked = textOf(asked.at(-1).parts).trim(); });
   }
 
   /** At most one drawing a frame, however fast the tokens come. */
@@ -137,13 +144,13 @@ export class Talk extends EventTarget {
     });
   }
 
-  #finish(message, stopper) {
+  #finish(message, stopper, chat) {
     if (this.#stopper === stopper) this.#stopper = null;
+    this.#keep(chat);
     const view = this.#views.get(message);
     if (!view) return; // another conversation is open by now
     view.show();
     this.#follow();
-    this.#keep();
     announce(message.trouble ? `No answer: ${message.trouble.text}` : `Answer complete: ${summary(message.parts) || 'empty'}.`);
     const sound = this.settings.values.speak && view.node.querySelector('audio');
     if (sound) start(sound);
@@ -154,15 +161,23 @@ export class Talk extends EventTarget {
     if (this.#pinned) this.scroll.scrollTop = this.scroll.scrollHeight;
   }
 
+  /** Only a way up is a person's: what grows below the end must not count as scrolled away. */
+  #scrolled() {
+    const { scrollHeight, scrollTop, clientHeight } = this.scroll;
+    this.#pinned = scrollHeight - scrollTop - clientHeight < 60 || (this.#pinned && scrollTop >= this.#top);
+    this.#top = scrollTop;
+  }
+
   #changed() {
     this.dispatchEvent(new Event('change'));
   }
 
-  async #keep() {
-    const messages = this.chat.messages.map((message) => (
+  async #keep(chat = this.chat) {
+    if (chat.gone) return;
+    const messages = chat.messages.map((message) => (
       { ...message, parts: message.parts.filter((part) => !part.pieces), state: message.state === 'coming' ? 'stopped' : message.state }));
-    this.chat.updated = Date.now();
-    await this.store.put({ ...this.chat, messages }).catch(() => toast('This browser cannot keep the conversation.'));
+    chat.updated = Date.now();
+    await this.store.put({ ...chat, messages }).catch(() => toast('This browser cannot keep the conversation.'));
     this.dispatchEvent(new Event('kept'));
   }
 }

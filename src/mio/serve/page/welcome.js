@@ -4,7 +4,7 @@ import { el, find, icon } from './dom.js';
 
 /** `begin`: what the composer does first; without it the text is sent at once. */
 const STARTERS = [
-  { kind: 'image', title: 'Draw a picture', text: 'Draw a fox in noto style.', out: ['image'] },
+  { kind: 'image', title: 'Draw a picture', text: 'Draw a red heart in twemoji style.', out: ['image'] },
   { kind: 'audio', title: 'Say a word', text: 'Say seven in the voice of theo.', out: ['audio'] },
   { kind: 'video', title: 'Film a clip', text: 'Film a heart suit gets bigger on a pink background.', hint: 'A heart that grows on a pink background', out: ['video'] },
   { kind: 'story', title: 'Tell an illustrated story', text: 'Tell an illustrated story: The lost goat', out: ['text', 'image'], order: '(image text){4}' },
