@@ -18,6 +18,7 @@ from mio.evals.paper import PUBLISHED, TASKS, Published
 from mio.evals.planning import Settings, Task, is_base
 from mio.evals.results import SCORES, compare, read_scores, score, write_samples
 from mio.evals.scoring import METRICS
+from mio.evals.surveys import SURVEYS
 from mio.evals.witnesses import Witnesses
 from mio.pipeline import Model
 from mio.types import MioError, MissingError
@@ -26,9 +27,10 @@ BELOW = 6  # exit code: a score is worse than was asked for
 
 
 def run(args: Arguments, console: Console) -> int:
-    if args.task not in TASKS:
-        raise MioError(f"No task {args.task!r}.", fix=suggest(args.task, TASKS))
-    task = TASKS[args.task]
+    known = {**TASKS, **SURVEYS}
+    if args.task not in known:
+        raise MioError(f"No task {args.task!r}.", fix=suggest(args.task, known))
+    task = known[args.task]
     model = open_model(args.model, args.dtype, args.bits)
     document = _measured(task, model, args.run or Path("evals") / task.name, args)
     console.data(document)
@@ -90,7 +92,7 @@ def ls(args: Arguments, console: Console) -> int:
         return _runs(args.folder, console)
     rows = [
         {"task": t.name, "folder": t.folder, "metrics": t.metrics, "about": t.about, "needs": _needs(t)}
-        for t in TASKS.values()
+        for t in (*TASKS.values(), *SURVEYS.values())
     ]
     console.data(rows)
     for row in rows:

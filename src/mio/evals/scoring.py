@@ -69,6 +69,15 @@ def top1(pairs: Pairs, witnesses: Witnesses) -> Floats:
     return _alike([normal(a.text) in map(normal, item.truth) for a, item in pairs])
 
 
+def yes_or_no(pairs: Pairs, witnesses: Witnesses) -> Floats:
+    """The first yes or no of the answer is the right one."""
+    return _alike([_verdict(a.text) in item.truth for a, item in pairs])
+
+
+def _verdict(text: str) -> str | None:
+    return next((word for word in spoken_words(text) if word in ("yes", "no")), None)
+
+
 def choice(pairs: Pairs, witnesses: Witnesses) -> Floats:
     """The right letter: of the likeliest option, or named in words; the first of equally likely ones is chosen."""
     return _alike([chosen(a, item) in item.truth for a, item in pairs])
@@ -125,6 +134,7 @@ METRICS: Mapping[str, Metric] = {
     "VQA accuracy": Metric(vqa),
     "accuracy": Metric(top1),
     "choice accuracy": Metric(choice),
+    "yes-or-no accuracy": Metric(yes_or_no),
     "WER": Metric(wer, higher=False),
     "heard WER": Metric(heard_wer, higher=False, needs="whisper"),
     "CLIP-I": Metric(clip_i, needs="clip"),
