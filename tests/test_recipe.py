@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from shutil import copytree
 
 import pytest
+import torch
 import yaml
+from fabricate_llama import SMALL as BASE
+from fabricate_llama import folder_of
 
 import mio.recipe
-from mio.checkpoint import read_json, sha256
+from mio.checkpoint import read_json, sha256, write_json
 from mio.config import dump_yaml, from_dict, override
-from mio.pipeline import load
+from mio.pipeline import load, vocabulary
+from mio.pretrained.llama import read_backbone
 from mio.recipe import Recipe, Run, Work, run, with_needs
 from mio.recipe.card import card, stage_times
-from mio.recipe.tokenizers import shares
+from mio.recipe.language import _start
+from mio.recipe.tokenizers import shares, text_stage
 from mio.recipes.tiny import tiny
-from mio.types import MioError
+from mio.tokenizers.text import TextTokenizer
+from mio.types import MioError, MissingError
 
 SAMPLE = Path(str(files("mio") / "assets" / "sample"))
 SMALL = [
@@ -105,6 +113,39 @@ def test_the_card_names_data_numbers_and_times(out: Path) -> None:
     text = card(small(), {"language model": 1234567}, rows, out / "metrics.jsonl")
     assert "1,234,567" in text and "CC BY-SA 4.0" in text and str(rows[0]["what"]) in text
     assert {name: steps for name, steps, _ in stage_times(out / "metrics.jsonl")}["sft"] == "2"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with a byte-level tokenizer, an end token of its own, and a row that no token has."""
+    text = TextTokenizer.train(["a fox and a cat", "seven foxes"], 270)
+    added = {"id": text.size, "content": "<|endoftext|>", "special": True}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    folder = folder_of(tmp_path_factory.mktemp("base"), replace(BASE, vocabulary=text.size + 2, positions=512))
+    write_json(folder / "tokenizer.json", json.loads(text.to_json()) | {"added_tokens": [added | flags]})
+    return folder
+
+
+def test_a_recipe_starts_from_a_base_model(base: Path, tmp_path: Path) -> None:
+    started = Run(override(small(), [f"init={base}"]), SAMPLE, tmp_path)
+    text_stage(started)
+    text = TextTokenizer.load(tmp_path / "text" / "tokenizer.json")
+    vocab = vocabulary(tmp_path, started.recipe.rows, text)
+    assert text.decode(text.encode("foxes <|endoftext|>")) == "foxes <|endoftext|>"
+    assert vocab.id("<|endoftext|>") == text.size < min(vocab.id("<|im_end|>"), vocab.id("<img0>"))
+    model, old = _start(started, len(vocab)), read_backbone(base, torch.float32)
+    grown, rows = model.state_dict(), old.config.vocabulary
+    assert model.config == replace(old.config, vocabulary=len(vocab)) and started.backbone.positions == 512
+    assert vocab.id("<|im_end|>") >= rows
+    for name, tensor in old.state_dict().items():
+        assert torch.equal(grown[name][: len(tensor)], tensor)
+    torch.testing.assert_close(grown["lm_head.weight"][rows:].mean(0), old.lm_head.weight.mean(0), atol=0.01, rtol=0)
+
+
+def test_a_base_without_a_tokenizer_is_refused(base: Path, tmp_path: Path) -> None:
+    (copytree(base, tmp_path / "bare") / "tokenizer.json").unlink()
+    with pytest.raises(MissingError, match=r"neither tokenizer\.json nor tokenizer\.model"):
+        text_stage(Run(override(small(), [f"init={tmp_path / 'bare'}"]), SAMPLE, tmp_path / "out"))
 
 
 def broken(run: Run) -> None:

@@ -355,12 +355,17 @@ def _turns(content: Sequence[Content | Message]) -> Turns:
 def load_processor(folder: Path, rows: tuple[Modality, ...], systems: Mapping[str, str], frames: int) -> Processor:
     """The text tokenizer and whatever media tokenizers lie in a model or run folder."""
     text = TextTokenizer.load(folder / "text" / "tokenizer.json")
-    tokens = [f"text{i}" for i in range(text.size)]
-    vocab = Vocabulary.build(tokens, rows)
+    vocab = vocabulary(folder, rows, text)
     tokenizers: dict[str, Any] = {}
     for row in rows:
         tokenizers[row.name] = BUILDERS[row.name](folder, row, tokenizers, frames)
     return Processor(vocab, text, tokenizers, ChatTemplate(dict(systems)))
+
+
+def vocabulary(folder: Path, rows: tuple[Modality, ...], text: TextTokenizer) -> Vocabulary:
+    """Text ids, tokens that a base model has beyond them, then our own."""
+    config = read_json(folder / "text" / "config.json")
+    return Vocabulary.build([f"text{i}" for i in range(text.size)], rows, further=config.get("further", []))
 
 
 def _image(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) -> SeedTokenizer:

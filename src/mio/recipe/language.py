@@ -22,6 +22,7 @@ from mio.data.tasks import INSTRUCT, PRETRAINING, Shelf
 from mio.layers import Batch
 from mio.models.backbone import Backbone
 from mio.pipeline import ModelConfig, load_processor, save
+from mio.pretrained.llama import extend_vocabulary, read_backbone
 from mio.processor import Processor
 from mio.recipe.tree import Run
 from mio.train.loop import fit
@@ -50,15 +51,15 @@ def prepare_stage(run: Run) -> None:
 
 def _records(task: str, samples: Iterator[Sample], run: Run, speaker: Processor) -> Iterator[Record]:
     """Rendered samples that fit the model's window; the others are counted on stderr."""
-    long = 0
+    long, window = 0, run.backbone.positions
     for sample in samples:
         sequence = speaker.sequence(sample.content)
-        if len(sequence) <= run.recipe.backbone.positions:
+        if len(sequence) <= window:
             yield Record(sequence, sample.id, task, sample.source, sample.license)
         else:
             long += 1
     if long:
-        print(f"{task}: left out {long} samples longer than {run.recipe.backbone.positions} ids", file=sys.stderr)
+        print(f"{task}: left out {long} samples longer than {window} ids", file=sys.stderr)
 
 
 @dataclass
@@ -84,7 +85,7 @@ def _train_language(run: Run) -> None:
     r, speaker = run.recipe, processor(run)
     names, kinds = kinds_of(speaker.vocab)
     torch.manual_seed(r.seed)
-    model = Backbone(replace(r.backbone, vocabulary=len(speaker.vocab)))
+    model = _start(run, len(speaker.vocab))
     for number, stage in enumerate(r.stages):
         folder = run.out / "stages" / stage.name
         if not (folder / "config.json").is_file():
@@ -107,6 +108,13 @@ def _train_language(run: Run) -> None:
     config = ModelConfig(r.name, model.config, r.rows, r.systems, r.decoding, r.frames, speaker.fingerprint)
     if rank() == 0:
         save(run.out / "model", config, model, run.out, {})
+
+
+def _start(run: Run, ids: int) -> Backbone:
+    """The model before its first stage: a base model with rows for the new ids, or random weights."""
+    if run.base is None:
+        return Backbone(replace(run.recipe.backbone, vocabulary=ids))
+    return extend_vocabulary(read_backbone(run.base, torch.float32), ids, run.recipe.new_rows, run.recipe.seed)
 
 
 def kinds_of(vocab: Vocabulary) -> tuple[tuple[str, ...], NDArray[np.int64]]:

@@ -14,6 +14,7 @@ from mio.data.prepare import Picture, load_clips, load_pictures, text_of
 from mio.media import resize
 from mio.models.decoders import PixelDecoder
 from mio.models.teachers import SpeechTeacher, TextTower
+from mio.pretrained.base import read_text
 from mio.recipe.tree import Run
 from mio.tokenizers.seed import SeedNetwork, start_from_places
 from mio.tokenizers.speech import SpeechNetwork
@@ -24,13 +25,16 @@ from mio.train.speech import SYMBOLS, Clips, SpeechObjective, SpeechTrainer, Tea
 
 
 def text_stage(run: Run) -> None:
-    """Learn the BPE on every text of the training split."""
-    train, _ = run.items()
-    tokenizer = TextTokenizer.train([text_of(i) for i in train], run.recipe.text.size)
+    """Learn the BPE on every text of the training split, or take over the base model's."""
+    if run.base:
+        tokenizer, further = read_text(run.base)
+    else:
+        tokenizer, further = TextTokenizer.train([text_of(i) for i in run.items()[0]], run.recipe.text.size), []
+    config = {"size": tokenizer.size} | ({"further": further} if further else {})
 
     def write(folder: Path) -> None:
         (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-        write_json(folder / "config.json", {"size": tokenizer.size})
+        write_json(folder / "config.json", config)
 
     commit(run.out / "text", write)
 

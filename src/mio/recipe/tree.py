@@ -11,6 +11,8 @@ from mio.data.sources import CORPUS, Item, read_corpus
 from mio.decoding.sampling import Sampling
 from mio.models.backbone import BackboneConfig
 from mio.models.decoders import PixelDecoderConfig
+from mio.pretrained.hub import locate
+from mio.pretrained.llama import Start, read_config
 from mio.tokenizers.seed import SeedConfig
 from mio.tokenizers.speech import SpeechConfig
 from mio.train.loop import Fit
@@ -67,6 +69,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
+    """`init`: a Hugging Face folder or id of the Llama family to start the language model from. Its shape and its text
+    tokenizer then stand in for `backbone` and `text`; `new_rows` says how rows of new ids start."""
+
     name: str
     data: DataConfig
     text: TextConfig
@@ -80,6 +85,8 @@ class Recipe:
     judges: dict[str, int] = field(default_factory=dict)  # training steps of each classifier that measures
     frames: int = 4
     seed: int = 0
+    init: str = ""
+    new_rows: Start = "mean"
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,16 @@ class Run:
     @property
     def metrics(self) -> Path:
         return self.out / "metrics.jsonl"
+
+    @property
+    def base(self) -> Path | None:
+        """The folder that the language model starts from."""
+        return locate(self.recipe.init) if self.recipe.init else None
+
+    @property
+    def backbone(self) -> BackboneConfig:
+        """The language model's shape, but for its number of ids."""
+        return read_config(self.base) if self.base else self.recipe.backbone
 
     def items(self) -> tuple[list[Item], list[Item]]:
         """Training and validation items."""
