@@ -19,6 +19,7 @@ from mio.data.loader import Loader
 from mio.data.prepare import encode_items
 from mio.data.store import Record, Store, write_store
 from mio.data.tasks import INSTRUCT, Shelf
+from mio.layers import fast_bf16
 from mio.models.backbone import Backbone
 from mio.processor import Processor
 from mio.recipe import Run
@@ -50,9 +51,9 @@ def learn(store: Store, speaker: Processor, c: Optim, steps: int) -> tuple[dict[
     model = Backbone(replace(BACKBONE, vocabulary=len(speaker.vocab)))
     learning, seen, begun = optimizers(model, c), [], time.perf_counter()
     for step in range(steps):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bf16(torch.device("cpu"))):
             losses = next_token_loss(model, loader.batch(step), names)
-        losses["loss"].backward()
+        (losses["loss"] / losses["weight"]).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip)
         for optimizer in learning:
             for group in optimizer.param_groups:

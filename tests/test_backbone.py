@@ -80,17 +80,16 @@ def loss_and_gradients(model: Backbone, samples: Sequence[TokenSequence]) -> tup
 
 @settings(max_examples=15)
 @given(st.lists(st.integers(3, 20), min_size=1, max_size=5), st.integers(0, 99))
-def test_packed_loss_and_gradients_are_the_means_over_all_targets(lengths: list[int], seed: int) -> None:
+def test_packed_loss_and_gradients_are_the_sums_over_all_targets(lengths: list[int], seed: int) -> None:
     model, samples = fresh(scale=1.0), samples_of(lengths, seed)
     for sample in samples:
         sample.loss[-1] = True
-    counts = [int(s.loss[1:].sum()) for s in samples]
+    targets = sum(int(s.loss[1:].sum()) for s in samples)
     each = [loss_and_gradients(model, [s]) for s in samples]
-    share = [n / sum(counts) for n in counts]
     loss, gradients = loss_and_gradients(model, samples)
-    assert_close(loss, sum(w * alone for w, (alone, _) in zip(share, each, strict=True)), atol=1e-6, rtol=1e-6)
-    expected = [sum(w * g[i] for w, (_, g) in zip(share, each, strict=True)) for i in range(len(gradients))]
-    assert_close(gradients, expected, atol=1e-6, rtol=1e-5)
+    assert_close(loss / targets, sum(alone for alone, _ in each) / targets, atol=1e-6, rtol=1e-6)
+    expected = [sum(g[i] for _, g in each) / targets for i in range(len(gradients))]
+    assert_close([g / targets for g in gradients], expected, atol=1e-6, rtol=1e-5)
 
 
 @settings(max_examples=15)
@@ -110,8 +109,17 @@ def test_the_mean_of_each_kind_is_logged_and_they_add_up() -> None:
     with torch.no_grad():
         out = next_token_loss(fresh(), batch, ("text", "image"))
     counts = torch.bincount(batch.kinds).float()
-    assert_close((out["text"] * counts[0] + out["image"] * counts[1]) / counts.sum(), out["loss"])
-    assert out["tokens"] == 26
+    assert_close(out["text"] * counts[0] + out["image"] * counts[1], out["loss"])
+    assert (out["weight"], out["tokens"]) == (counts.sum(), 26)
+
+
+def test_a_declared_weight_counts_as_so_many_targets() -> None:
+    batch = collate(samples_of([9, 12, 5]), KINDS)
+    with torch.no_grad():
+        plain, heavy = (next_token_loss(fresh(), batch, ("text", "image"), w) for w in (None, {"text": 3.0}))
+    counts = torch.bincount(batch.kinds).float()
+    assert_close(heavy["loss"] - plain["loss"], 2 * plain["text"] * counts[0])
+    assert heavy["weight"] - plain["weight"] == 2 * counts[0]
 
 
 @given(lengths_of, st.integers(0, 99))
@@ -220,10 +228,9 @@ def test_logits_are_hugging_faces(family: str, tied: bool) -> None:
 def test_cached_logits_are_hugging_faces_cached_ones(family: str) -> None:
     ours, theirs = pair_of(family)
     ids = torch.randint(0, V, (2, 40))
-    cache, past = Cache(ours.config, 2, 40, ours.lm_head.weight), None
+    cache, past = Cache(ours.config, 2, 40, ours.lm_head.weight), importlib.import_module("transformers").DynamicCache()
     for new in torch.arange(40).split([30, *[1] * 10]):
-        out = theirs(ids[:, new], past_key_values=past, use_cache=True)
-        past = out.past_key_values
+        out = theirs(ids[:, new], cache=past)
         got = ours.logits(ours.extend(ids[:, new], new.expand(2, -1), cache))
         assert_close(got, out.logits, atol=1e-5, rtol=1e-5)
 

@@ -44,6 +44,23 @@ def test_interleaved_answers_decode_at_temperature_two(model: Model, seed: int) 
     assert not reply.faults
 
 
+@pytest.mark.parametrize(
+    ("out", "kinds"),
+    [
+        ("(text image){2}", [Text, Image, Text, Image]),
+        ("speech text", [Audio, Text]),
+        ("text (speech | image)", None),
+        ("video text", [Video, Text]),
+    ],
+)
+def test_parts_come_in_the_order_asked_for(model: Model, out: str, kinds: list[type] | None) -> None:
+    for seed in range(3):
+        reply = model.chat("A story.", out=out, tokens=90, seed=seed, sampling=HOT)
+        got = [type(p) for p in reply.parts]
+        assert not reply.faults
+        assert got == kinds if kinds else got in ([Text, Image], [Text, Audio])
+
+
 @pytest.mark.parametrize("medium", [PICTURE, SOUND, CLIP], ids=["image", "speech", "video"])
 def test_every_kind_of_input_is_read(model: Model, medium: Image | Audio | Video) -> None:
     assert isinstance(model.chat(medium, "What is this?", tokens=20).text, str)
@@ -100,6 +117,9 @@ def test_a_reply_writes_its_media(model: Model, tmp_path: Path) -> None:
         (lambda m: m.chat("x " * 4000), "positions"),
         (lambda m: m.chat("x", system="poet"), "poet"),
         (lambda m: m.chat("x", out="image", tokens=3), "too few"),
+        (lambda m: m.chat("x", out="(text image){9}", tokens=40), "40 ids are too few"),
+        (lambda m: m.chat("x", out="(text image"), "cannot be read"),
+        (lambda m: m.chat("x", out="text smell"), "smell"),
         (lambda m: m.chat(), "empty"),
     ],
 )

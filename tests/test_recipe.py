@@ -166,3 +166,11 @@ def test_nothing_starts_after_a_stage_that_failed(tmp_path: Path, monkeypatch: p
     with pytest.raises(MioError, match="broken"):
         run(small(), SAMPLE, tmp_path, workers=2)
     assert not (tmp_path / "mark").exists()
+
+
+def test_weights_are_of_kinds_of_ids_that_there_are() -> None:
+    whole = tiny()
+    first = replace(whole.stages[0], weights={"imge": 2.0})
+    with pytest.raises(MioError, match="imge") as error:
+        replace(whole, stages=(first,))
+    assert "image" in error.value.fix

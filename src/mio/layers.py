@@ -11,6 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def fast_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 natively. CPUs without AVX-512 BF16, AMX or Arm's BF16 only emulate it,
+    tens of times slower than fp32."""
+    if device.type != "cpu":
+        return True
+    return any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * weight over the last dimension, computed in fp32."""
 

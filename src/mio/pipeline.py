@@ -16,6 +16,7 @@ from mio.checkpoint import MANIFEST, commit, compact, load_state, load_tensors, 
 from mio.config import from_dict, suggest, to_dict
 from mio.decoding.engine import Request, generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
+from mio.decoding.pattern import One, Pattern, Repeat, any_order, names, read
 from mio.decoding.profiles import setting
 from mio.decoding.sampling import GREEDY, Sampling
 from mio.media import read_audio, read_image, read_video, sniff, write_audio, write_image, write_video
@@ -196,7 +197,8 @@ class Model:
     ) -> Reply:
         """Answer a conversation; strings and media count as one user turn.
 
-        `out`: what may be in the answer: one of `modalities`, or several with commas ("text,image": interleaved).
+        `out`: what is in the answer: one of `modalities`; several with commas ("text,image": interleaved as the model
+        likes); or a pattern of them such as "(text image){4}" (decoding/pattern.py).
         `system`: a mode of the template. `tokens`: most ids of the answer. `seed`: the same one, the same answer.
         `profile`: how to decode, by name: "paper", "release", or one of its tasks such as "release/tts".
 
@@ -267,24 +269,22 @@ class Model:
         if room < 40:
             positions = self.config.backbone.positions
             raise MioError(f"The conversation takes {len(prompt)} of {positions} positions.", fix="Shorten it.")
-        try:
-            grammar = Grammar(self._rules, self._text, stop, self._limits(job, min(job.tokens, room)))
-        except ValueError as error:
-            raise MioError(str(error), fix="Raise the budget of tokens, or ask for less.") from error
+        tokens = min(job.tokens, room)
+        limits = Limits(tokens, self._pattern(job), steps=max(tokens, 1))
+        grammar = Grammar(self._rules, self._text, stop, limits)
         own = self.decoding(job.out, job.profile)
         return Request(prompt.tolist(), grammar, {p: job.sampling.get(p, own[p]) for p in own}, job.seed)
 
-    def kinds(self, out: str) -> list[str]:
+    def kinds(self, out: str) -> tuple[str, ...]:
         """The modalities that `out` names.
 
         Raises:
             MioError: one that this model does not speak.
         """
-        wanted = [w.strip() for w in out.split(",")]
-        for name in wanted:
+        for name in names(out):
             if name not in self.modalities:
                 raise MioError(f"This model cannot answer in {name!r}.", fix=suggest(name, self.modalities))
-        return wanted
+        return names(out)
 
     def decoding(self, out: str, profile: str = "") -> dict[str, Sampling]:
         """How answers of these kinds are decoded, by row name and "text": in a profile's way, or in the model's own.
@@ -299,19 +299,21 @@ class Model:
             return dict.fromkeys(sorted(places), setting(profile, wanted))
         return {place: self.config.decoding.get(place, GREEDY) for place in sorted(places)}
 
-    def _limits(self, job: Job, tokens: int) -> Limits:
-        """Alone, a modality must appear once (a clip: its number of frames); beside others it may."""
-        wanted = self.kinds(job.out)
-        spans: dict[str, tuple[int, int]] = {}
-        for name in wanted:
-            if name != "text":
-                row = self.processor.vocab.row(name)
-                count = (job.frames or self.config.frames) if row.spans_of else 1
-                spans[self.processor.vocab.base(name).name] = (count, count) if len(wanted) == 1 else (0, 8)
-        return Limits(tokens, spans, steps=tokens, text="text" in wanted)
+    def _pattern(self, job: Job) -> Pattern:
+        """Alone, a modality must appear once (a clip: its number of frames); beside others, with commas, it may."""
+        vocab, frames = self.processor.vocab, job.frames or self.config.frames
+        meaning: dict[str, Pattern] = {"text": Repeat(One("text"), 1, None)}
+        for row in self.config.rows:
+            span = One(vocab.base(row.name).name)
+            meaning[row.name] = Repeat(span, frames, frames) if row.spans_of else span
+        plain = [w.strip() for w in job.out.split(",")]
+        if plain == ["text"] or (len(plain) > 1 and meaning.keys() >= set(plain)):
+            rows = (vocab.base(name).name for name in plain if name != "text")
+            return any_order(dict.fromkeys(rows, (0, 8)), "text" in plain)
+        return read(job.out, meaning)
 
     def _reply(self, ids: Sequence[int], job: Job) -> Reply:
-        rows = [r.name for r in self.config.rows if r.spans_of and r.name in job.out.split(",")]
+        rows = [r.name for r in self.config.rows if r.spans_of and r.name in self.kinds(job.out)]
         parsed = self.processor.parse(np.array(ids, np.int64), gather=rows[0] if rows else "")
         decoded = [self._decoded(part) for part in parsed.parts]
         faults = (*parsed.faults, *(d for d in decoded if isinstance(d, str)))

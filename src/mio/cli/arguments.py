@@ -47,3 +47,5 @@ class Arguments(argparse.Namespace):
     bits: Literal[4, 8] | None  # of the weights of linear layers; None: floats
     shard: float  # GB
     load: bool
+    format: str  # of data, by name
+    max_bad_fraction: float

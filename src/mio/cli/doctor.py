@@ -68,11 +68,13 @@ def _torch() -> Check:
     import torch
 
     from mio.cli.inputs import fast_matmul
+    from mio.layers import fast_bf16
 
     fast_matmul()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    kernels = f"{torch.backends.cpu.get_cpu_capability()}, float32 matmul {torch.get_float32_matmul_precision()}"
+    bf16 = "" if fast_bf16(torch.device("cpu")) else " without bf16: training multiplies in fp32"
+    kernels = f"{torch.backends.cpu.get_cpu_capability()}{bf16}, float32 matmul {torch.get_float32_matmul_precision()}"
     found = f"{torch.__version__}, {threads} of {cores} threads, {kernels}, {gpu}"
     if 2 * threads < cores:
         return Check("torch", "warn", found, "Most cores lie idle: unset OMP_NUM_THREADS, or raise it.")

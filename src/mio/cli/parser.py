@@ -159,6 +159,7 @@ def _data(group: _Group) -> None:
     inner = _add_group(group, "data", "Prepare training data, or look at them.")
     _prepare(inner)
     _show(inner)
+    _validate(inner)
 
 
 def _prepare(group: _Group) -> None:
@@ -183,6 +184,23 @@ def _show(group: _Group) -> None:
     parser.add_argument("path", type=Path, metavar="STORE", help="a folder such as RUN/prepare/instruct")
     parser.add_argument("-n", type=_count, dest="count", default=3, metavar="N", help="how many (default: 3)")
     _model_option(parser)
+
+
+def _validate(group: _Group) -> None:
+    def run(args: Arguments, console: Console) -> int:
+        from mio.cli import validate
+
+        return validate.validate(args, console)
+
+    about = "Read a JSONL file and all its media, and name every fault by file and line."
+    examples = ["mio data validate chats.jsonl --format messages --quarantine quarantine.jsonl"]
+    parser = _add(group, "validate", run, about, examples)
+    parser.add_argument("path", type=Path, metavar="FILE.jsonl", help="media are named from its folder")
+    names = ["messages", "sharegpt", "captions", "manifest", "videos", "obelics", "mmc4"]  # data.formats.FORMATS
+    parser.add_argument("--format", choices=names, default="messages", help="how records are laid out")
+    parser.add_argument("--quarantine", type=Path, dest="lines", metavar="FILE", help="write the faults there, too")
+    bad = "exit with 3 when a larger share of the records is bad (default: 0)"
+    parser.add_argument("--max-bad-fraction", type=float, default=0.0, metavar="F", help=bad)
 
 
 def _recipe_options(parser: _Parser) -> None:
@@ -236,7 +254,7 @@ def _chat(group: _Group) -> None:
         dest="kinds",
         default="text",
         metavar="KINDS",
-        help="text, image, speech, video, or several such as text,image (default: text)",
+        help="text, image, speech, video, several such as text,image, or an order: '(text image){4}' (default: text)",
     )
     parser.add_argument("--system", default="std", metavar="NAME|TEXT", help="std, voice, or a system prompt in words")
     parser.add_argument("--tokens", type=_count, default=400, metavar="N", help="most ids of an answer (default: 400)")

@@ -15,9 +15,10 @@ import numpy as np
 
 from mio.data.sources import Item
 from mio.sequence import PRETRAIN, fill
-from mio.types import Document, Encoded, MediaFile, Message, Sample, Text, Turns
+from mio.types import Document, Encoded, MediaFile, Message, Role, Sample, Text, Turns
 
 Part = Text | Encoded | MediaFile
+Turn = tuple[Role, Sequence[Part | str]]
 Task = Callable[["Shelf"], Iterator[Sample]]
 
 STYLES = {"mulberry": "mulberry", "digits": "handwritten", "doodles": "doodle"}  # emoji name their own
@@ -58,9 +59,14 @@ def words(item: Item) -> str:
 
 def ask(id: str, item: Item, question: Sequence[Part | str], answer: Sequence[Part | str], **meta: object) -> Sample:
     """One user turn and one assistant turn."""
-    turns = [("user", question), ("assistant", answer)]
-    messages = [Message(r, tuple(Text(p) if isinstance(p, str) else p for p in parts)) for r, parts in turns]  # type: ignore[arg-type]
-    return Sample(f"{id}:{item.id}", Turns(tuple(messages)), item.source, item.license, dict(meta))
+    return _talk(id, [item], [("user", question), ("assistant", answer)], **meta)
+
+
+def _talk(id: str, items: Sequence[Item], turns: Sequence[Turn], **meta: object) -> Sample:
+    """A conversation about some items of one source."""
+    messages = [Message(r, tuple(Text(p) if isinstance(p, str) else p for p in parts)) for r, parts in turns]
+    licenses = ", ".join(sorted({item.license for item in items}))
+    return Sample(f"{id}:{items[0].id}", Turns(tuple(messages)), items[0].source, licenses, dict(meta))
 
 
 def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
@@ -89,6 +95,37 @@ def draw_picture(shelf: Shelf) -> Iterator[Sample]:
     for item in shelf.of_source(*NAMED_PICTURES):
         style = "" if shelf.rng("draw", item.id).random() < 0.15 else f" in {style_of(item)} style"
         yield ask("draw", item, [f"Draw {words(item)}{style}."], [medium(item, "image")], name=words(item))
+
+
+def name_pictures(shelf: Shelf) -> Iterator[Sample]:
+    for number, items in _rounds(shelf, "name"):
+        turns: list[Turn] = []
+        for item in items:
+            question = pick(shelf.rng("name", number, item.id), WHAT)
+            turns += [("user", [medium(item, "image"), question]), ("assistant", [words(item)])]
+        yield _talk(f"names{number}", items, turns)
+
+
+def draw_pictures(shelf: Shelf) -> Iterator[Sample]:
+    for number, items in _rounds(shelf, "draw"):
+        turns: list[Turn] = []
+        for item in items:
+            turns += [
+                ("user", [f"Draw {words(item)} in {style_of(item)} style."]),
+                ("assistant", [medium(item, "image")]),
+            ]
+        yield _talk(f"draws{number}", items, turns)
+
+
+def _rounds(shelf: Shelf, key: str, rounds: int = 4, together: int = 6) -> Iterator[tuple[int, list[Item]]]:
+    """Pictures of a source in groups by chance, each picture once a round; a conversation about several costs a third
+    less than one about each, and always other company keeps a picture from being known by its neighbours."""
+    for source in NAMED_PICTURES:
+        items = list(shelf.of_source(source))
+        for number in range(rounds):
+            order = shelf.rng(key, source, number).permutation(len(items))
+            for start in range(0, len(items), together):
+                yield number, [items[i] for i in order[start : start + together]]
 
 
 def restyle(shelf: Shelf) -> Iterator[Sample]:
@@ -300,6 +337,8 @@ def _one(items: Sequence[Item], rng: np.random.Generator) -> Item:
 INSTRUCT: Mapping[str, Task] = {
     "name picture": name_picture,
     "draw picture": draw_picture,
+    "name pictures": name_pictures,
+    "draw pictures": draw_pictures,
     "restyle": restyle,
     "describe scene": describe_scene,
     "question scene": question_scene,

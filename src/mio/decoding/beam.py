@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,7 +69,7 @@ class Search:
         penalty = self._setting(beam).repetition_penalty
         if penalty != 1.0:
             scores = penalised(scores, torch.tensor(sorted({*self.prompt, *beam.ids})), penalty)
-        allowed = torch.from_numpy(np.concatenate(beam.grammar.allowed()))
+        allowed = torch.from_numpy(beam.grammar.allowed())
         scores = allowed_scores(scores, allowed)
         best, places = scores.topk(min(2 * self.width, len(scores)))
         pairs = zip(best.tolist(), allowed[places].tolist(), strict=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,7 +102,7 @@ def _prefill(model: Backbone, requests: Sequence[Request], cache: Cache) -> Tens
 
 def _next(request: Request, logits: Tensor, generator: torch.Generator) -> int:
     sampling = request.sampling.get(request.grammar.where, GREEDY)
-    allowed = torch.from_numpy(np.concatenate(request.grammar.allowed()))
+    allowed = torch.from_numpy(request.grammar.allowed())
     seen = None
     if sampling.repetition_penalty != 1.0:
         seen = torch.tensor(sorted({*request.prompt, *request.out}))  # the prompt counts, as in transformers

@@ -6,12 +6,15 @@ spent before a span begins, so that none is ever cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mio.decoding.pattern import TEXT, Pattern, Place, any_order, kinds, start
+from mio.types import MioError
 
 
 @dataclass(frozen=True)
@@ -25,61 +28,47 @@ class SpanRule:
     layout: str = "sequential"
     steps: int = 0  # 0: free length
 
+    @property
+    def least(self) -> int:
+        """Ids of the shortest span."""
+        return 2 + len(self.codes) * (self.steps or 1)
+
 
 @dataclass(frozen=True)
 class Limits:
-    """Budgets of one answer: ids in all, spans of each row (`spans`, minimum and maximum), steps of a free span."""
+    """What one answer may be: ids in all, its parts and their order, steps of a span of free length."""
 
     tokens: int
-    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    pattern: Pattern = field(default_factory=lambda: any_order({}))
     steps: int = 250
-    text: bool = True
 
 
 class Grammar:
     """The state of one answer. `allowed()` gives the ids that may follow, `take(id)` moves on.
 
     Raises:
-        ValueError: the budget of ids is too small for the spans that must appear; says how many are needed.
+        MioError: the budget of ids is too small for what must appear, with the numbers; or nothing could make a part.
     """
 
     def __init__(self, rules: Sequence[SpanRule], text: NDArray[np.int64], stop: int, limits: Limits) -> None:
         rules = [replace(r, codes=r.codes[:1]) if r.layout == "content" else r for r in rules]  # level 0 only
-        self.rules, self.text, self.stop, self.limits = rules, text, stop, limits
+        self.stop, self.limits = stop, limits
         self.left = limits.tokens
-        self.counts = {r.name: 0 for r in rules}
+        self.by_begin = {r.begin: r for r in rules}
+        self.place = _start(rules, limits)
+        self.masks = _Masks(rules, text, stop)
         self.span: _Span | None = None
         self.finished = False
-        self.by_begin = {r.begin: r for r in rules if limits.spans.get(r.name, (0, 0))[1]}
-        if self._needed() + 1 > self.left:
-            raise ValueError(f"{self.left} ids are too few: what must appear needs {self._needed() + 1}.")
 
-    def _minimum(self, rule: SpanRule) -> int:
-        return 2 + len(rule.codes) * (rule.steps or 1)
-
-    def _needed(self) -> int:
-        """Ids that spans still owed take at least."""
-        owed = ((r, self.limits.spans.get(r.name, (0, 0))[0] - self.counts[r.name]) for r in self.rules)
-        return sum(max(0, n) * self._minimum(r) for r, n in owed)
-
-    def allowed(self) -> list[NDArray[np.int64]]:
-        """Arrays of ids, disjoint, of which any may come next; empty when finished."""
+    def allowed(self) -> NDArray[np.int64]:
+        """Ids of which any may come next; none when finished. Never written to: answers share it."""
         if self.finished:
-            return []
+            return self.masks.of(())
         if self.span is not None:
-            return self.span.allowed()
-        out = [np.array([r.begin]) for r in self.by_begin.values() if self._may_begin(r)]
-        needed = self._needed()
-        if not needed:
-            out.append(np.array([self.stop]))
-        if self.limits.text and self.left > needed + 1:
-            out.append(self.text)
-        return out
-
-    def _may_begin(self, rule: SpanRule) -> bool:
-        least, most = self.limits.spans[rule.name]
-        others = self._needed() - (self._minimum(rule) if self.counts[rule.name] < least else 0)
-        return self.counts[rule.name] < most and self.left >= others + self._minimum(rule) + 1
+            return self.masks.of(self.span.allowed())
+        ids, room = self.place.ids, self.left - 1  # the stop
+        fit = [kind for kind, way in self.place.ways.items() if ids[kind] + way.need <= room]
+        return self.masks.of((*fit, self.stop) if self.place.may_end else tuple(fit))
 
     def take(self, id: int) -> None:
         """Move on by one id, which must be allowed."""
@@ -87,25 +76,57 @@ class Grammar:
         if self.span is not None:
             if self.span.take(id):
                 self.span = None
-        elif id in self.by_begin:
-            rule = self.by_begin[id]
-            self.counts[rule.name] += 1
-            room = self.left - self._needed() - 2  # this span's end and the stop
-            self.span = _Span(rule, min(self.limits.steps, room // len(rule.codes)))
         elif id == self.stop:
             self.finished = True
+        elif id in self.by_begin:
+            rule = self.by_begin[id]
+            self.place = self.place.ways[rule.name]
+            room = self.left - self.place.need - 2  # this span's end and the stop
+            self.span = _Span(rule, min(self.limits.steps, room // len(rule.codes)))
+        else:
+            self.place = self.place.ways[TEXT]
 
     def copy(self) -> Grammar:
         """The same state, to be moved on apart from this one."""
         twin = copy(self)
-        twin.counts = dict(self.counts)
         twin.span = self.span and self.span.copy()
         return twin
 
     @property
     def where(self) -> str:
         """Name of the row whose span is open, or "text"."""
-        return self.span.rule.name if self.span else "text"
+        return self.span.rule.name if self.span else TEXT
+
+
+def _start(rules: Sequence[SpanRule], limits: Limits) -> Place:
+    costs = {r.name: r.least for r in rules} | {TEXT: 1}
+    for kind in kinds(limits.pattern):
+        if kind not in costs:
+            raise MioError(f"No rule says how {kind!r} is written.", fix=f"Ask for {', '.join(costs)}.")
+    if limits.steps < 1:
+        raise MioError(f"A span of {limits.steps} steps holds nothing.", fix="Allow 1 step or more.")
+    place = start(limits.pattern, tuple(costs.items()))
+    if place.need + 1 > limits.tokens:
+        what = f"{limits.tokens} ids are too few: what must appear needs {place.need + 1}."
+        raise MioError(what, fix="Raise the budget of tokens, or ask for less.")
+    return place
+
+
+class _Masks:
+    """Ids of what may come next, joined once for each combination: a step of decoding allocates none."""
+
+    def __init__(self, rules: Sequence[SpanRule], text: NDArray[np.int64], stop: int) -> None:
+        self.pieces: dict[Hashable, NDArray[np.int64]] = {r.name: np.array([r.begin]) for r in rules}
+        self.pieces |= {(r.name, END): np.array([r.end]) for r in rules}
+        self.pieces |= {(r.name, level): codes for r in rules for level, codes in enumerate(r.codes)}
+        self.pieces |= {stop: np.array([stop]), TEXT: text}
+        self.joined: dict[tuple[Hashable, ...], NDArray[np.int64]] = {(): np.empty(0, np.int64)}
+
+    def of(self, keys: tuple[Hashable, ...]) -> NDArray[np.int64]:
+        """A row's name is its begin token; with a level, the codes of that; "text" and the stop are themselves."""
+        if keys not in self.joined:
+            self.joined[keys] = np.concatenate([self.pieces[key] for key in keys])
+        return self.joined[keys]
 
 
 class _Span:
@@ -117,9 +138,10 @@ class _Span:
         self.least = rule.steps or 1
         self.counts = [0] * len(rule.codes)
 
-    def allowed(self) -> list[NDArray[np.int64]]:
+    def allowed(self) -> tuple[tuple[str, int], ...]:
+        """Levels of which a code may come next, or `END`, each with the row's name."""
         levels = LAYOUTS[self.rule.layout](self.counts, self.least, self.most)
-        return [np.array([self.rule.end]) if level < 0 else self.rule.codes[level] for level in levels]
+        return tuple((self.rule.name, level) for level in levels)
 
     def take(self, id: int) -> bool:
         """Count a code; True when the span is closed."""

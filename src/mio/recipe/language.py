@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import gcd
@@ -67,12 +67,13 @@ class _LanguageObjective:
     module: Backbone
     loader: Loader
     kinds: tuple[str, ...]
+    weights: Mapping[str, float]
 
     def batch(self, step: int) -> Batch:
         return self.loader.batch(step)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return next_token_loss(self.module, batch, self.kinds)
+        return next_token_loss(self.module, batch, self.kinds, self.weights)
 
 
 def language_stages(run: Run) -> None:
@@ -94,7 +95,7 @@ def _train_language(run: Run) -> None:
                 store, stage.shares, kinds, stage.tokens, stage.fit.steps * stage.fit.parts, r.seed + number
             )
             fit(
-                _LanguageObjective(model, loader, names),
+                _LanguageObjective(model, loader, names, stage.weights),
                 stage.fit,
                 run.out / "work" / stage.name,
                 stage.name,

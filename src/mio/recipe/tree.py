@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mio.config import suggest
 from mio.data.prepare import SceneMaker, split
 from mio.data.sources import CORPUS, Item, read_corpus
 from mio.decoding.sampling import Sampling
@@ -16,7 +17,7 @@ from mio.pretrained.llama import Start, read_config
 from mio.tokenizers.seed import SeedConfig
 from mio.tokenizers.speech import SpeechConfig
 from mio.train.loop import Fit
-from mio.types import Modality
+from mio.types import MioError, Modality
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ class SpeechStageConfig:
 @dataclass(frozen=True)
 class Stage:
     """One stretch of training the language model. `shares`: tokens of each "task" or "task/source"; those not named
-    stay out."""
+    stay out. `weights`: of a target's loss by kind, "text" or a row's name; 1 for those not named."""
 
     name: str
     store: str  # "pretrain" or "instruct"
     shares: dict[str, float]
     fit: Fit
     tokens: int = 4096  # of a pack; `fit.parts` packs make a batch
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ class Recipe:
     seed: int = 0
     init: str = ""
     new_rows: Start = "mean"
+
+    def __post_init__(self) -> None:
+        kinds = ("text", *(row.name for row in self.rows if row.size))
+        for stage in self.stages:
+            for kind in stage.weights.keys() - set(kinds):
+                raise MioError(f"No kind of id {kind!r}.", at=f"stages.{stage.name}.weights", fix=suggest(kind, kinds))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from math import cos, pi
 import torch
 from torch import Tensor, nn
 
+from mio.layers import fast_bf16
+
 
 @dataclass(frozen=True)
 class Optim:
@@ -29,10 +31,45 @@ def optimizers(module: nn.Module, c: Optim) -> list[torch.optim.Optimizer]:
     if not c.muon:
         return [adamw(module, c)]
     hidden = hidden_matrices(module)
-    muon = torch.optim.Muon(
-        hidden, lr=c.lr, weight_decay=c.weight_decay, momentum=c.betas[1], adjust_lr_fn="match_rms_adamw"
-    )
-    return [muon, adamw(module, c, without=hidden)]
+    return [Muon(hidden, c.lr, c.betas[1], c.weight_decay), adamw(module, c, without=hidden)]
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum of matrices, orthogonalised; the update's RMS is that of AdamW's (Liu et al., 2025).
+
+    The same steps as torch.optim.Muon, whose products are always bf16: a CPU that only emulates bf16 needs
+    some forty times as long for them as for these (docs/results.md, "Machines without bf16").
+    """
+
+    def __init__(self, matrices: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
+        super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    self._move(matrix, group["lr"], group["momentum"], group["weight_decay"])
+
+    def _move(self, matrix: nn.Parameter, lr: float, momentum: float, weight_decay: float) -> None:
+        assert matrix.grad is not None
+        state = self.state[matrix]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+        mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - momentum)
+        update = orthogonal(matrix.grad.lerp(mean, momentum))
+        matrix.mul_(1 - lr * weight_decay).add_(update, alpha=-lr * 0.2 * max(matrix.shape) ** 0.5)
+
+
+def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
+    """A matrix with its singular values moved near 1, by Newton-Schulz iteration (Jordan et al., 2024)."""
+    wide = matrix.bfloat16() if fast_bf16(matrix.device) else matrix
+    wide = wide.T if matrix.shape[0] > matrix.shape[1] else wide
+    wide = wide / wide.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), wide, beta=3.4445)
+    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
 
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:

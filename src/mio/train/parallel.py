@@ -43,16 +43,22 @@ def barrier() -> None:
         dist.barrier()
 
 
-def share_gradients(module: nn.Module, stop: bool) -> bool:
-    """Sum the gradients of all ranks in place; True if any rank wants to stop: all learn it in the same step."""
+def share_gradients(module: nn.Module, totals: Sequence[float]) -> list[float]:
+    """Sum the gradients of all ranks in place, and `totals` beside them: what is returned is the same on every rank.
+
+    A rank whose batches did not touch a parameter adds nothing to its gradient; one that no rank touched has none.
+    """
     if world() == 1:
-        return stop
-    grads = [p.grad for p in module.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in grads] + [torch.tensor([float(stop)])])
+        return list(totals)
+    wanted = [p for p in module.parameters() if p.requires_grad]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanted]
+    facts = torch.tensor([*(float(p.grad is not None) for p in wanted), *totals])
+    flat = torch.cat([*(g.flatten() for g in grads), facts])
     dist.all_reduce(flat)
-    for grad, summed in zip(grads, flat.split([g.numel() for g in grads] + [1])[:-1], strict=True):
-        grad.copy_(summed.view_as(grad))
-    return bool(flat[-1] > 0)
+    *summed, touched, shared = flat.split([*(g.numel() for g in grads), len(wanted), len(totals)])
+    for parameter, grad, some in zip(wanted, summed, touched.tolist(), strict=True):
+        parameter.grad = grad.view_as(parameter).clone() if some else None
+    return shared.tolist()
 
 
 def run_ranks(work: Work, args: tuple[Any, ...], count: int, threads: int) -> None:

@@ -1,0 +1,164 @@
+"""Short answers against references: exact match, VQA accuracy, multiple choice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mio.evals.metrics.statistics import Score, mean, proportion, wilson
+
+
+@dataclass(frozen=True)
+class Share:
+    """`right` of `count`, with the 95 % interval of Wilson's score."""
+
+    right: int
+    count: int
+
+    @property
+    def value(self) -> float:
+        return self.right / self.count if self.count else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.right, self.count)
+
+
+def normal(text: str) -> str:
+    """Lower case, single spaces, no final full stop: what two exact answers may differ in."""
+    return " ".join(text.lower().split()).rstrip(".")
+
+
+def exact(answers: Sequence[str], references: Sequence[str]) -> Share:
+    """Answers equal to their reference after `normal`.
+
+    Raises:
+        ValueError: the numbers of answers and references differ.
+    """
+    pairs = list(zip(answers, references, strict=True))
+    return Share(sum(normal(a) == normal(r) for a, r in pairs), len(pairs))
+
+
+_SIGNS = ';/[]"{}()=+\\_-><@`,?!'
+_DIGITS = {
+    w: str(n)
+    for n, w in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
+}
+_CONTRACTED = [
+    "aren't",
+    "can't",
+    "could've",
+    "couldn't",
+    "didn't",
+    "doesn't",
+    "don't",
+    "hadn't",
+    "hasn't",
+    "haven't",
+    "he'd",
+    "he's",
+    "how'd",
+    "how'll",
+    "how's",
+    "i'm",
+    "i've",
+    "isn't",
+    "it'd",
+    "it'll",
+    "let's",
+    "ma'am",
+    "mightn't",
+    "might've",
+    "mustn't",
+    "must've",
+    "needn't",
+    "o'clock",
+    "oughtn't",
+    "shan't",
+    "she's",
+    "should've",
+    "shouldn't",
+    "that'd",
+    "that's",
+    "there'd",
+    "there're",
+    "there's",
+    "they'd",
+    "they'll",
+    "they're",
+    "they've",
+    "wasn't",
+    "we've",
+    "weren't",
+    "what'll",
+    "what're",
+    "what's",
+    "what've",
+    "when's",
+    "where'd",
+    "where's",
+    "where've",
+    "who'd",
+    "who'll",
+    "who's",
+    "who've",
+    "why'll",
+    "why're",
+    "why's",
+    "won't",
+    "would've",
+    "wouldn't",
+    "y'all",
+    "you'd",
+    "you'll",
+    "you're",
+    "you've",
+]
+_WITH_APOSTROPHE = {w.replace("'", ""): w for w in _CONTRACTED}
+
+
+def vqa_normal(answer: str) -> str:
+    """An answer as the VQA evaluation compares it: no punctuation or articles, digits for number words."""
+    text = answer.replace("\n", " ").replace("\t", " ").strip()
+    number = re.search(r"\d,\d", text) is not None
+    out = text
+    for sign in _SIGNS:
+        glued = number or f"{sign} " in text or f" {sign}" in text
+        out = out.replace(sign, "" if glued else " ")
+    words = re.sub(r"\.(?!\d)", "", out).lower().split()
+    words = [{**_DIGITS, "none": "0"}.get(w, w) for w in words]
+    return " ".join(_WITH_APOSTROPHE.get(w, w) for w in words if w not in ("a", "an", "the"))
+
+
+def vqa_accuracy(answers: Sequence[str], people: Sequence[Sequence[str]]) -> Score:
+    """Mean over items of min(1, agreeing others / 3), each person left out in turn (Antol et al., 2015)."""
+    return mean([_vqa(a, p) for a, p in zip(answers, people, strict=True)])
+
+
+def _vqa(answer: str, people: Sequence[str]) -> float:
+    agree = [vqa_normal(answer) == vqa_normal(p) for p in people]
+    return sum(min(1.0, (sum(agree) - a) / 3) for a in agree) / len(agree)
+
+
+def choice_by_likelihood(scores: Sequence[Sequence[float]], right: Sequence[int]) -> Score:
+    """Items whose right option has the highest log-likelihood; the first of equal ones is chosen."""
+    pairs = zip(scores, right, strict=True)
+    return proportion([max(range(len(s)), key=s.__getitem__) == r for s, r in pairs])
+
+
+def letter(answer: str, options: int) -> str | None:
+    """The option that a written answer names: `(B)`, `B.`, `The answer is B` -> "B"; None where it names none."""
+    last = chr(ord("A") + options - 1)
+    forms = (
+        rf"(?i:answer|option|choice)(?i:\s+is|\s*:)?\s*:?\s*\(?([A-{last}])\b",
+        rf"^\s*\(?([A-{last}])(?:[).:,]|\s*$)",
+        rf"\(([A-{last}])\)",
+    )
+    found = (re.search(form, answer) for form in forms)
+    return next((m.group(1) for m in found if m), None)
+
+
+def choice_by_letter(answers: Sequence[str], right: Sequence[str], options: int) -> Score:
+    """Items whose answer names the right letter; an answer that names none is wrong."""
+    return proportion([letter(a, options) == r for a, r in zip(answers, right, strict=True)])
