@@ -18,15 +18,19 @@ from fabricate_llama import folder_of
 import mio.recipe
 from mio.checkpoint import read_json, sha256, write_json
 from mio.config import dump_yaml, from_dict, override
-from mio.pipeline import load, vocabulary
+from mio.decoding.sampling import GREEDY
+from mio.pipeline import load
+from mio.pretrained.export import export
 from mio.pretrained.llama import read_backbone
+from mio.pretrained.proof import TALKS, TEXTS
+from mio.pretrained.stock import Outgoing
 from mio.recipe import Recipe, Run, Work, run, with_needs
 from mio.recipe.card import card, stage_times
-from mio.recipe.language import _start
-from mio.recipe.tokenizers import shares, text_stage
+from mio.recipe.language import processor, untrained
+from mio.recipe.tokenizers import shares
 from mio.recipes.tiny import tiny
 from mio.tokenizers.text import TextTokenizer
-from mio.types import MioError, MissingError
+from mio.types import MioError
 
 SAMPLE = Path(str(files("mio") / "assets" / "sample"))
 SMALL = [
@@ -126,26 +130,46 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_recipe_starts_from_a_base_model(base: Path, tmp_path: Path) -> None:
-    started = Run(override(small(), [f"init={base}"]), SAMPLE, tmp_path)
-    text_stage(started)
-    text = TextTokenizer.load(tmp_path / "text" / "tokenizer.json")
-    vocab = vocabulary(tmp_path, started.recipe.rows, text)
-    assert text.decode(text.encode("foxes <|endoftext|>")) == "foxes <|endoftext|>"
-    assert vocab.id("<|endoftext|>") == text.size < min(vocab.id("<|im_end|>"), vocab.id("<img0>"))
-    model, old = _start(started, len(vocab)), read_backbone(base, torch.float32)
-    grown, rows = model.state_dict(), old.config.vocabulary
-    assert model.config == replace(old.config, vocabulary=len(vocab)) and started.backbone.positions == 512
-    assert vocab.id("<|im_end|>") >= rows
+@pytest.fixture(scope="module")
+def grown(base: Path, out: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The language stages from a base model, beside media tokenizers that are there already."""
+    folder = tmp_path_factory.mktemp("grown")
+    for part in ("image", "speech"):
+        copytree(out / part, folder / part)
+    recipe = override(small(), [f"init={base}"])
+    run(recipe, SAMPLE, folder, ("text", "prepare", "model"))
+    return Run(recipe, SAMPLE, folder)
+
+
+def test_a_recipe_starts_from_a_base_model_whose_rows_keep_every_bit(base: Path, grown: Run) -> None:
+    vocab, old = processor(grown).vocab, read_backbone(base, torch.float32)
+    model, rows = untrained(grown, len(vocab)), old.config.vocabulary
+    assert model.config == replace(old.config, vocabulary=len(vocab)) and grown.backbone == old.config
+    assert vocab.id("<|endoftext|>") == rows - 2 and vocab.tokens[rows - 1] == f"<unused {rows - 1}>"
+    assert min(vocab.id("<|im_end|>"), *vocab.level_ids("image").ravel()) >= rows
+    started = model.state_dict()
     for name, tensor in old.state_dict().items():
-        assert torch.equal(grown[name][: len(tensor)], tensor)
-    torch.testing.assert_close(grown["lm_head.weight"][rows:].mean(0), old.lm_head.weight.mean(0), atol=0.01, rtol=0)
+        assert torch.equal(started[name][: len(tensor)], tensor)
+    torch.testing.assert_close(started["lm_head.weight"][rows:].mean(0), old.lm_head.weight.mean(0), atol=0.01, rtol=0)
 
 
-def test_a_base_without_a_tokenizer_is_refused(base: Path, tmp_path: Path) -> None:
-    (copytree(base, tmp_path / "bare") / "tokenizer.json").unlink()
-    with pytest.raises(MissingError, match=r"neither tokenizer\.json nor tokenizer\.model"):
-        text_stage(Run(override(small(), [f"init={tmp_path / 'bare'}"]), SAMPLE, tmp_path / "out"))
+def test_a_model_grown_from_a_base_is_trained_loaded_and_speaks(base: Path, grown: Run) -> None:
+    model = load(grown.out / "model")
+    assert model.config.backbone == replace(grown.backbone, vocabulary=len(model.processor.vocab))
+    learnt = model.backbone.model.layers[0].mlp.up_proj.weight
+    start = read_backbone(base, torch.bfloat16).model.layers[0].mlp.up_proj.weight.float()
+    assert 0 < (learnt - start).abs().max() < 0.2
+    assert model.chat("Draw a fox.", out="image", tokens=40).faults == ()
+    text = TextTokenizer.load(base / "tokenizer.json")
+    assert model.processor.text.encode("a fox") == text.encode("a fox")
+
+
+def test_a_model_grown_from_a_base_leaves_as_a_stock_folder(grown: Run, tmp_path: Path) -> None:
+    model = load(grown.out / "model")
+    held = model.processor
+    parts = (held.vocab, held.text, held.template)
+    proof = export(Outgoing("grown", model.backbone, *parts, GREEDY, grown.out / "model"), tmp_path / "hf")
+    assert proof.lossless and proof.texts == len(TEXTS) + 2 * len(TALKS)
 
 
 def broken(run: Run) -> None:

@@ -365,9 +365,10 @@ def load_processor(folder: Path, rows: tuple[Modality, ...], systems: Mapping[st
 
 
 def vocabulary(folder: Path, rows: tuple[Modality, ...], text: TextTokenizer) -> Vocabulary:
-    """Text ids, tokens that a base model has beyond them, then our own."""
-    config = read_json(folder / "text" / "config.json")
-    return Vocabulary.build([f"text{i}" for i in range(text.size)], rows, further=config.get("further", []))
+    """Text ids, then tokens that a base model has beyond them, then our own."""
+    names = {int(id): token for id, token in read_json(folder / "text" / "config.json").get("names", {}).items()}
+    tokens = [names.get(id, f"text{id}") for id in range(max(text.size, 1 + max(names, default=0)))]
+    return Vocabulary.build(tokens[: text.size], rows, further=tokens[text.size :])
 
 
 def _image(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) -> SeedTokenizer:

@@ -58,10 +58,11 @@ class Vocabulary:
     ) -> Vocabulary:
         """Text first, then the special tokens, the rows' begin and end tokens, then every code.
 
-        `further`: tokens that a base model has beyond its text ids; those of ours that are among them keep their ids.
+        `further`: tokens that a base model has beyond its text ids. Those of ours that are among them keep their ids,
+        and so do special tokens among the text's.
         """
         specials = specials or Specials()
-        held = set(further)
+        held = {*further, *({*specials.names()} & {*text_tokens})}
         ends = [t for row in rows if row.size for t in (row.begin, row.end)]
         codes = [row.code.format(i) for row in rows for i in range(row.size)]
         new = (token for token in (*specials.names(), *ends, *codes) if token not in held)

@@ -86,7 +86,7 @@ def _train_language(run: Run) -> None:
     r, speaker = run.recipe, processor(run)
     names, kinds = kinds_of(speaker.vocab)
     torch.manual_seed(r.seed)
-    model = _start(run, len(speaker.vocab))
+    model = untrained(run, len(speaker.vocab))
     for number, stage in enumerate(r.stages):
         folder = run.out / "stages" / stage.name
         if not (folder / "config.json").is_file():
@@ -111,7 +111,7 @@ def _train_language(run: Run) -> None:
         save(run.out / "model", config, model, run.out, {})
 
 
-def _start(run: Run, ids: int) -> Backbone:
+def untrained(run: Run, ids: int) -> Backbone:
     """The model before its first stage: a base model with rows for the new ids, or random weights."""
     if run.base is None:
         return Backbone(replace(run.recipe.backbone, vocabulary=ids))

@@ -26,15 +26,15 @@ from mio.train.speech import SYMBOLS, Clips, SpeechObjective, SpeechTrainer, Tea
 
 def text_stage(run: Run) -> None:
     """Learn the BPE on every text of the training split, or take over the base model's."""
+    names: dict[int, str] = {}
     if run.base:
-        tokenizer, further = read_text(run.base)
+        tokenizer, names = read_text(run.base)
     else:
-        tokenizer, further = TextTokenizer.train([text_of(i) for i in run.items()[0]], run.recipe.text.size), []
-    config = {"size": tokenizer.size} | ({"further": further} if further else {})
+        tokenizer = TextTokenizer.train([text_of(i) for i in run.items()[0]], run.recipe.text.size)
 
     def write(folder: Path) -> None:
         (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-        write_json(folder / "config.json", config)
+        write_json(folder / "config.json", {"size": tokenizer.size} | ({"names": names} if names else {}))
 
     commit(run.out / "text", write)
 

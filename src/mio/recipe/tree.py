@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from mio.config import suggest
@@ -115,9 +116,9 @@ class Run:
     def metrics(self) -> Path:
         return self.out / "metrics.jsonl"
 
-    @property
+    @cached_property
     def base(self) -> Path | None:
-        """The folder that the language model starts from."""
+        """The folder that the language model starts from, downloaded where it is an id."""
         return locate(self.recipe.init) if self.recipe.init else None
 
     @property
