@@ -10,17 +10,27 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from fabricate_llama import SMALL as BASE
+from fabricate_llama import folder_of
 
 import mio.recipe
-from mio.checkpoint import read_json, sha256
+from mio.checkpoint import read_json, sha256, write_json
 from mio.cli.report_card import candidates
 from mio.config import dump_yaml, from_dict, override
+from mio.decoding.sampling import GREEDY
 from mio.pipeline import load
+from mio.pretrained.export import export
+from mio.pretrained.llama import read_backbone
+from mio.pretrained.proof import TALKS, TEXTS
+from mio.pretrained.stock import Outgoing
 from mio.recipe import Recipe, Run, Work, run, with_needs
 from mio.recipe.card import card, stage_times
+from mio.recipe.language import processor, untrained
 from mio.recipe.tokenizers import shares
 from mio.recipes.tiny import tiny
+from mio.tokenizers.text import TextTokenizer
 from mio.types import MioError
 
 SAMPLE = Path(str(files("mio") / "assets" / "sample"))
@@ -125,6 +135,59 @@ def test_the_card_names_data_numbers_and_times(out: Path) -> None:
     text = card(small(), {"language model": 1234567}, rows, out / "metrics.jsonl")
     assert "1,234,567" in text and "CC BY-SA 4.0" in text and str(rows[0]["what"]) in text
     assert {name: steps for name, steps, _ in stage_times(out / "metrics.jsonl")}["sft"] == "2"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with a byte-level tokenizer, an end token of its own, and a row that no token has."""
+    text = TextTokenizer.train(["a fox and a cat", "seven foxes"], 270)
+    added = {"id": text.size, "content": "<|endoftext|>", "special": True}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    folder = folder_of(tmp_path_factory.mktemp("base"), replace(BASE, vocabulary=text.size + 2, positions=512))
+    write_json(folder / "tokenizer.json", json.loads(text.to_json()) | {"added_tokens": [added | flags]})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def grown(base: Path, out: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The language stages from a base model, beside media tokenizers that are there already."""
+    folder = tmp_path_factory.mktemp("grown")
+    for part in ("image", "speech"):
+        shutil.copytree(out / part, folder / part)
+    recipe = override(small(), [f"init={base}"])
+    run(recipe, SAMPLE, folder, ("text", "prepare", "model"))
+    return Run(recipe, SAMPLE, folder)
+
+
+def test_a_recipe_starts_from_a_base_model_whose_rows_keep_every_bit(base: Path, grown: Run) -> None:
+    vocab, old = processor(grown).vocab, read_backbone(base, torch.float32)
+    model, rows = untrained(grown, len(vocab)), old.config.vocabulary
+    assert model.config == replace(old.config, vocabulary=len(vocab)) and grown.backbone == old.config
+    assert vocab.id("<|endoftext|>") == rows - 2 and vocab.tokens[rows - 1] == f"<unused {rows - 1}>"
+    assert min(vocab.id("<|im_end|>"), *vocab.level_ids("image").ravel()) >= rows
+    started = model.state_dict()
+    for name, tensor in old.state_dict().items():
+        assert torch.equal(started[name][: len(tensor)], tensor)
+    torch.testing.assert_close(started["lm_head.weight"][rows:].mean(0), old.lm_head.weight.mean(0), atol=0.01, rtol=0)
+
+
+def test_a_model_grown_from_a_base_is_trained_loaded_and_speaks(base: Path, grown: Run) -> None:
+    model = load(grown.out / "model")
+    assert model.config.backbone == replace(grown.backbone, vocabulary=len(model.processor.vocab))
+    learnt = model.backbone.model.layers[0].mlp.up_proj.weight
+    start = read_backbone(base, torch.bfloat16).model.layers[0].mlp.up_proj.weight.float()
+    assert 0 < (learnt - start).abs().max() < 0.2
+    assert model.chat("Draw a fox.", out="image", tokens=40).faults == ()
+    text = TextTokenizer.load(base / "tokenizer.json")
+    assert model.processor.text.encode("a fox") == text.encode("a fox")
+
+
+def test_a_model_grown_from_a_base_leaves_as_a_stock_folder(grown: Run, tmp_path: Path) -> None:
+    model = load(grown.out / "model")
+    held = model.processor
+    parts = (held.vocab, held.text, held.template)
+    proof = export(Outgoing("grown", model.backbone, *parts, GREEDY, grown.out / "model"), tmp_path / "hf")
+    assert proof.lossless and proof.texts == len(TEXTS) + 2 * len(TALKS)
 
 
 def broken(run: Run) -> None:

@@ -398,8 +398,7 @@ def _turns(content: Sequence[Content | Message]) -> Turns:
 def load_processor(folder: Path, rows: tuple[Modality, ...], systems: Mapping[str, str], frames: int) -> Processor:
     """The text tokenizer and whatever media tokenizers lie in a model or run folder."""
     text = TextTokenizer.load(folder / "text" / "tokenizer.json")
-    tokens = [f"text{i}" for i in range(text.size)]
-    vocab = Vocabulary.build(tokens, rows)
+    vocab = vocabulary(folder, rows, text)
     return Processor(vocab, text, load_tokenizers(folder, rows, frames), ChatTemplate(dict(systems)))
 
 
@@ -416,6 +415,13 @@ def load_tokenizers(folder: Path, rows: Sequence[Modality], frames: int) -> dict
             raise MissingError(f"There is no tokenizer for {row.name!r}.", at=str(folder), fix=fix)
         tokenizers[row.name] = BUILDERS[row.name](folder, row, tokenizers, frames)
     return tokenizers
+
+
+def vocabulary(folder: Path, rows: tuple[Modality, ...], text: TextTokenizer) -> Vocabulary:
+    """Text ids, then tokens that a base model has beyond them, then our own."""
+    names = {int(id): token for id, token in read_json(folder / "text" / "config.json").get("names", {}).items()}
+    tokens = [names.get(id, f"text{id}") for id in range(max(text.size, 1 + max(names, default=0)))]
+    return Vocabulary.build(tokens[: text.size], rows, further=tokens[text.size :])
 
 
 def _image(folder: Path, row: Modality, others: Mapping[str, Any], frames: int) -> SeedTokenizer:

@@ -50,12 +50,23 @@ class Vocabulary:
         _ = self._code_ids
 
     @staticmethod
-    def build(text_tokens: Sequence[str], rows: Sequence[Modality], specials: Specials | None = None) -> Vocabulary:
-        """Text first, then the special tokens, the rows' begin and end tokens, then every code."""
+    def build(
+        text_tokens: Sequence[str],
+        rows: Sequence[Modality],
+        specials: Specials | None = None,
+        further: Sequence[str] = (),
+    ) -> Vocabulary:
+        """Text first, then the special tokens, the rows' begin and end tokens, then every code.
+
+        `further`: tokens that a base model has beyond its text ids. Those of ours that are among them keep their ids,
+        and so do special tokens among the text's.
+        """
         specials = specials or Specials()
+        held = {*further, *({*specials.names()} & {*text_tokens})}
         ends = [t for row in rows if row.size for t in (row.begin, row.end)]
         codes = [row.code.format(i) for row in rows for i in range(row.size)]
-        tokens = (*text_tokens, *specials.names(), *ends, *codes)
+        new = (token for token in (*specials.names(), *ends, *codes) if token not in held)
+        tokens = (*text_tokens, *further, *new)
         return Vocabulary(tokens, len(text_tokens), tuple(rows), specials)
 
     def __len__(self) -> int:

@@ -33,6 +33,7 @@ class Arguments(argparse.Namespace):
     run: Path | None
     changes: list[str]
     only: str
+    init: str  # a base model's folder or id; "": the recipe's own
     workers: int
     count: int
     prompt: str | None

@@ -63,6 +63,8 @@ def recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, dest="run", metavar="RUN", help="the run's folder (default: runs/RECIPE)")
     changes = "change a field by its path; may be repeated"
     parser.add_argument("--set", action="append", dest="changes", default=[], metavar="A.B=C", help=changes)
+    base = "start the language model from this Hugging Face folder or id, with its shape and text tokenizer"
+    parser.add_argument("--init", default="", metavar="BASE", help=base)
     cores = os.cpu_count() or 1
     workers = "processes that share the cores: stages side by side, and ranks of one training (default: 2)"
     parser.add_argument("--workers", type=int, default=min(2, cores), metavar="N", help=workers)

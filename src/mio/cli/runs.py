@@ -94,7 +94,8 @@ def train_tokenizer(args: Arguments, console: Console) -> int:
 
 
 def _run(args: Arguments, console: Console, only: tuple[str, ...]) -> int:
-    recipe = override(find_recipe(args.recipe), args.changes)
+    changes = [*args.changes, f"init={args.init}"] if args.init else args.changes
+    recipe = override(find_recipe(args.recipe), changes)
     out = args.run or Path("runs") / recipe.name
     data = corpus(args.data)
     fast_matmul()

@@ -24,9 +24,9 @@ from mio.layers import Batch
 from mio.models.backbone import Backbone
 from mio.pipeline import ModelConfig, load_processor, save
 from mio.pretrained.hub import locate
+from mio.pretrained.llama import extend_vocabulary, read_backbone
 from mio.pretrained.release import read_processor
 from mio.processor import Processor
-from mio.recipe.start import start_from
 from mio.recipe.tree import Run
 from mio.train.loop import fit
 from mio.train.objectives import next_token_loss
@@ -87,9 +87,7 @@ def _train_language(run: Run) -> None:
     r, speaker = run.recipe, processor(run)
     names, _ = kinds_of(speaker.vocab)
     torch.manual_seed(r.seed)
-    model = Backbone(replace(r.backbone, vocabulary=len(speaker.vocab)))
-    if r.start and not run.done(f"stages/{r.stages[0].name}"):
-        start_from(model, locate(r.start))
+    model = untrained(run, len(speaker.vocab))
     for number, stage in enumerate(r.stages):
         folder = run.out / "stages" / stage.name
         if not (folder / "config.json").is_file():
@@ -117,7 +115,7 @@ def planned(run: Run, number: int, speaker: Processor) -> Loader:
     stage, (_, kinds) = run.recipe.stages[number], kinds_of(speaker.vocab)
     store, folder = Store.open(run.out / "prepare" / stage.store, speaker.fingerprint), run.out / "plans" / stage.name
     if rank() == 0:
-        mix = stage.mix(run.recipe.seed + number, run.recipe.backbone.positions)
+        mix = stage.mix(run.recipe.seed + number, run.backbone.positions)
         write_plan(folder, store, mix, kinds, stage.fit.steps * stage.fit.parts)
         _tell(stage.name, Plan.open(folder), mix.most)
     barrier()
@@ -130,6 +128,13 @@ def _tell(stage: str, plan: Plan, most: int) -> None:
         if counts:
             which = ", ".join(f"{count} of {name}" for name, count in counts.items())
             print(f"{stage}: {word} samples longer than {most} ids: {which}", file=sys.stderr)
+
+
+def untrained(run: Run, ids: int) -> Backbone:
+    """The model before its first stage: a base model with rows for the new ids, or random weights."""
+    if run.base is None or run.done(f"stages/{run.recipe.stages[0].name}"):
+        return Backbone(replace(run.backbone, vocabulary=ids))
+    return extend_vocabulary(read_backbone(run.base, torch.float32), ids, run.recipe.new_rows, run.recipe.seed)
 
 
 def kinds_of(vocab: Vocabulary) -> tuple[tuple[str, ...], NDArray[np.int64]]:

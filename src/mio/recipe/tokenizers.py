@@ -15,6 +15,7 @@ from mio.evals.exhibits import exhibits
 from mio.media import resize
 from mio.models.decoders import PixelDecoder
 from mio.models.teachers import SpeechTeacher, TextTower
+from mio.pretrained.base import read_text
 from mio.recipe.tree import Run
 from mio.tokenizers.seed import Decoded, SeedNetwork, SeedTokenizer, start_from_places
 from mio.tokenizers.speech import SpeechNetwork, SpeechTokenizer
@@ -27,13 +28,16 @@ from mio.types import Modality
 
 
 def text_stage(run: Run) -> None:
-    """Learn the BPE on every text of the training split."""
-    train, _ = run.items()
-    tokenizer = TextTokenizer.train([text_of(i) for i in train], run.recipe.text.size)
+    """Learn the BPE on every text of the training split, or take over the base model's."""
+    names: dict[int, str] = {}
+    if run.base:
+        tokenizer, names = read_text(run.base)
+    else:
+        tokenizer = TextTokenizer.train([text_of(i) for i in run.items()[0]], run.recipe.text.size)
 
     def write(folder: Path) -> None:
         (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-        write_json(folder / "config.json", {"size": tokenizer.size})
+        write_json(folder / "config.json", {"size": tokenizer.size} | ({"names": names} if names else {}))
 
     commit(run.out / "text", write)
 

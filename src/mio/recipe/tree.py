@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from mio.config import suggest
@@ -13,6 +14,8 @@ from mio.data.sources import CORPUS, Item, read_corpus
 from mio.decoding.sampling import Sampling
 from mio.models.backbone import BackboneConfig
 from mio.models.decoders import PixelDecoderConfig
+from mio.pretrained.hub import locate
+from mio.pretrained.llama import Start, read_config
 from mio.tokenizers.seed import SeedConfig
 from mio.tokenizers.speech import SpeechConfig
 from mio.train.loop import Fit
@@ -79,6 +82,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
+    """`init`: a Hugging Face folder or id of the Llama family to start the language model from. Its shape and its text
+    tokenizer then stand in for `backbone` and `text`; `new_rows` says how rows of new ids start. `released`: folder or
+    id of a MIO release, whose vocabulary and tokenizers are taken, so that none are trained."""
+
     name: str
     data: DataConfig
     text: TextConfig
@@ -92,8 +99,9 @@ class Recipe:
     judges: dict[str, int] = field(default_factory=dict)  # training steps of each classifier that measures
     frames: int = 4
     seed: int = 0
-    released: str = ""  # folder or id of a MIO release: its vocabulary and tokenizers, and none are trained
-    start: str = ""  # folder or id of a text model of the backbone's shape: its weights before the first stage
+    released: str = ""
+    init: str = ""
+    new_rows: Start = "mean"
 
     def __post_init__(self) -> None:
         kinds = ("text", *(row.name for row in self.rows if row.size))
@@ -122,6 +130,16 @@ class Run:
     @property
     def metrics(self) -> Path:
         return self.out / "metrics.jsonl"
+
+    @cached_property
+    def base(self) -> Path | None:
+        """The folder that the language model starts from, downloaded where it is an id."""
+        return locate(self.recipe.init) if self.recipe.init else None
+
+    @property
+    def backbone(self) -> BackboneConfig:
+        """The language model's shape, but for its number of ids."""
+        return read_config(self.base) if self.base else self.recipe.backbone
 
     def items(self) -> tuple[list[Item], list[Item]]:
         """Training and validation items."""

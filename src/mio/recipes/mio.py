@@ -79,7 +79,7 @@ def mio() -> Recipe:
         stages=stages((fits[0], fits[1], fits[2], Fit(5000, optim, parts=128)), WINDOW),
         frames=8,
         released="m-a-p/MIO-7B-Base",
-        start="01-ai/Yi-6B",
+        init="01-ai/Yi-6B",
     )
 
 
