@@ -38,7 +38,7 @@ class Muon(torch.optim.Optimizer):
     """Nesterov momentum of matrices, orthogonalised; the update's RMS is that of AdamW's (Liu et al., 2025).
 
     The same steps as torch.optim.Muon, whose products are always bf16: a CPU that only emulates bf16 needs
-    some forty times as long for them as for these (docs/results.md, "Machines without bf16").
+    several times as long for them as for these (docs/results.md, "Machines without bf16").
     """
 
     def __init__(self, matrices: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
