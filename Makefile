@@ -9,7 +9,7 @@ BIN := .venv/bin
 	touch $@
 
 .venv/dev: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,eval]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
 .PHONY: setup demo test check clean
@@ -20,7 +20,7 @@ demo: .venv/ready
 	$(BIN)/mio demo --out $(OUT) $(ARGS)
 
 test: .venv/dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 check: .venv/dev
 	$(BIN)/ruff check .

@@ -159,9 +159,9 @@ def grown(base: Path, out: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
     return Run(recipe, SAMPLE, folder)
 
 
-def test_a_recipe_starts_from_a_base_model_whose_rows_keep_every_bit(base: Path, grown: Run) -> None:
+def test_a_recipe_starts_from_a_base_model_whose_rows_keep_every_bit(base: Path, grown: Run, tmp_path: Path) -> None:
     vocab, old = processor(grown).vocab, read_backbone(base, torch.float32)
-    model, rows = untrained(grown, len(vocab)), old.config.vocabulary
+    model, rows = untrained(replace(grown, out=tmp_path), len(vocab)), old.config.vocabulary
     assert model.config == replace(old.config, vocabulary=len(vocab)) and grown.backbone == old.config
     assert vocab.id("<|endoftext|>") == rows - 2 and vocab.tokens[rows - 1] == f"<unused {rows - 1}>"
     assert min(vocab.id("<|im_end|>"), *vocab.level_ids("image").ravel()) >= rows

@@ -168,16 +168,18 @@ def _mapped(turns: Turns, change: Callable[[Part], Sequence[Part]]) -> Turns:
 
 
 def answered(model: Model, cards: Sequence[Card]) -> list[Card]:
-    """All as one batch; if that fails, one by one, so that a bad card costs its own answer only."""
+    """All as one batch; a question that fails costs its own answer only."""
     jobs = [Job(Turns(c.turns.messages[:-1]), c.ask.out, 500, seed=c.number) for c in cards if not c.error]
-    try:
-        start, replies = time.perf_counter(), (reply.checked() for reply in (model.run(jobs) if jobs else []))
-    except MioError as error:
-        if len(cards) > 1:
-            return [one for card in cards for one in answered(model, [card])]
-        return [replace(cards[0], error=f"{error} {error.fix}")]
+    start = time.perf_counter()
+    replies = iter(model.run(jobs) if jobs else [])
     seconds = (time.perf_counter() - start) / max(len(jobs), 1)
-    return [c if c.error else replace(c, reply=next(replies), seconds=seconds) for c in cards]
+    return [c if c.error else _told(c, next(replies), seconds) for c in cards]
+
+
+def _told(card: Card, reply: Reply, seconds: float) -> Card:
+    if reply.error:
+        return replace(card, error=f"{reply.error} {reply.error.fix}".strip())
+    return replace(card, reply=reply, seconds=seconds)
 
 
 Rows = Sequence[Mapping[str, Any]]  # of a model's report.json
