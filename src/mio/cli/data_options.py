@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from mio.cli.options import count, model_option, recipe_options, share
-
-Options = Callable[[argparse.ArgumentParser], None]
-
-
-@dataclass(frozen=True)
-class Row:
-    options: Options
-    about: str
-    examples: tuple[str, ...]
+from mio.cli.options import Row, count, model_option, recipe_options, share
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
@@ -68,34 +57,34 @@ def _bad_options(parser: argparse.ArgumentParser) -> None:
 
 DATA = {
     "prepare": Row(
-        recipe_options,
         "Run a recipe up to its token stores: tokenizers, then every sample as ids.",
         ("mio data prepare tiny --data corpus --out runs/tiny",),
+        recipe_options,
     ),
     "validate": Row(
-        _validate,
         "Read all records of a file and their media, and name every fault by file and record.",
         ("mio data validate chats.jsonl --format messages --quarantine quarantine.jsonl",),
+        _validate,
     ),
     "tokenize": Row(
-        _tokenize,
         "Make files of records a token store. Repeated, it makes only what is missing or new.",
         (
             "mio data tokenize chats.jsonl -o store --model runs/tiny/model",
             "mio data tokenize captions-0.tar captions-1.tar -o store --task 'image to text' --task 'text to image'",
         ),
+        _tokenize,
     ),
     "stats": Row(
-        _stats,
         "Count samples, tokens and trained targets of a token store, or of what a stage reads of it.",
         ("mio data stats runs/tiny/prepare/pretrain --stage stage3-speech", "mio data stats STORE --model MODEL"),
+        _stats,
     ),
     "show": Row(
-        _show,
         "Print samples of a token store, spread evenly over it; or write packs as a page.",
         (
             "mio data show runs/tiny/prepare/instruct -n 5",
             "mio data show runs/tiny/prepare/pretrain --stage stage1-align -n 4 -o packs.html",
         ),
+        _show,
     ),
 }

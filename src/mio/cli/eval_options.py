@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
-from mio.cli.options import count, model_option, profile_option, seed, weights_options
-
-
-@dataclass(frozen=True)
-class EvalCommand:
-    about: str
-    examples: tuple[str, ...]
-    options: Callable[[argparse.ArgumentParser], None]
+from mio.cli.options import Row, count, model_option, profile_option, seed, weights_options
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
@@ -92,34 +84,34 @@ def _tokenizer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=count, dest="count", default=150, metavar="N", help=most)
 
 
-EVAL: Mapping[str, EvalCommand] = {
-    "run": EvalCommand(
+EVAL: Mapping[str, Row] = {
+    "run": Row(
         "Let a model answer a benchmark, and score it. Killed, the same command goes on.",
         ("mio eval run coco-caption --data benchmarks --model m-a-p/MIO-7B-Instruct -o evals/coco", "mio eval ls"),
         _run,
     ),
-    "ls": EvalCommand("List the tasks, or the runs below a folder.", ("mio eval ls", "mio eval ls evals"), _ls),
-    "compare": EvalCommand(
+    "ls": Row("List the tasks, or the runs below a folder.", ("mio eval ls", "mio eval ls evals"), _ls),
+    "compare": Row(
         "Say how sure it is that the second run is better or worse than the first.",
         ("mio eval compare evals/before evals/after --threshold 0.05",),
         _compare,
     ),
-    "paper": EvalCommand(
+    "paper": Row(
         "Measure all that MIO's paper reports and whose data are there, beside the paper's numbers.",
         ("mio eval paper --data benchmarks --model m-a-p/MIO-7B-Instruct",),
         _paper,
     ),
-    "matrix": EvalCommand(
+    "matrix": Row(
         "Measure every direction of input and output, as one page with samples.",
         ("mio eval matrix -o matrix.html",),
         _matrix,
     ),
-    "interleaved": EvalCommand(
+    "interleaved": Row(
         "Ask for stories of texts and pictures whose truth is known, and mark structure, agreement and order.",
         ("mio eval interleaved --limit 100",),
         _interleaved,
     ),
-    "tokenizer": EvalCommand(
+    "tokenizer": Row(
         "Measure tokenizers side by side, as a table and as a page with originals and reconstructions.",
         ("mio eval tokenizer tiny --data corpus", "mio eval tokenizer runs/a runs/b --data corpus -o card"),
         _tokenizer,

@@ -5,7 +5,18 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """A command of a group: what it does, examples, and what it takes."""
+
+    about: str
+    examples: tuple[str, ...]
+    options: Callable[[argparse.ArgumentParser], None]
 
 
 def model_option(parser: argparse.ArgumentParser) -> None:
