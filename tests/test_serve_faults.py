@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,13 @@ from mio.serve.guard import Rules
 from mio.serve.scheduler import Load
 from mio.types import Audio, Image, Video
 
-ENDLESS = {"messages": [{"role": "user", "content": "Go on."}], "temperature": 2, "max_tokens": 400, "stream": True}
+ENDLESS = {  # with other seeds the random model often ends its turn sooner
+    "messages": [{"role": "user", "content": "Go on."}],
+    "temperature": 2,
+    "seed": 3,
+    "max_tokens": 400,
+    "stream": True,
+}
 SHORT = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
 CHAT = "/v1/chat/completions"
 
@@ -149,7 +156,10 @@ def test_a_server_that_drains_takes_nothing_new_and_finishes_the_old(model: Mode
         assert [*chunks][-1].choices[0].finish_reason in ("stop", "length")
 
 
-def test_an_answer_that_takes_too_long_ends_with_an_error(model: Model) -> None:
+def test_an_answer_that_takes_too_long_ends_with_an_error(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step is made longer than the limit, so that no machine is fast enough to finish in time."""
+    step = Engine.step
+    monkeypatch.setattr(Engine, "step", lambda engine: (time.sleep(0.3), step(engine))[1])
     with running(model, Options(load=Load(seconds=0.2))) as live:
         body = ENDLESS | {"model": ""}
         with pytest.raises(openai.APIError, match="too long"):  # noqa: SIM117
