@@ -130,7 +130,7 @@ PRACTICE = {
     "restyle": 0.06,
     "describe scene": 0.2,
     "question scene": 0.2,
-    "questions scene": 1.2,
+    "questions scene": 2.6,
     "draw scene": 0.15,
     "edit scene": 0.1,
     "transcribe/fsdd": 0.3,
