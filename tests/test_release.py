@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import socket
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -20,6 +22,7 @@ from mio.checkpoint import read_json, write_json
 from mio.cli import main
 from mio.decoding.profiles import PROFILES
 from mio.decoding.sampling import GREEDY, BeamSearch, Sampling
+from mio.media import write_audio
 from mio.models.quantized import QuantizedLinear
 from mio.pipeline import Job, Model, load, user
 from mio.pretrained.lazy import LazyTokenizer
@@ -112,8 +115,11 @@ def test_media_tokenizers_wait_for_their_first_use_and_can_be_released(folder: P
     assert built() == [False, False]
     before = loaded.processor.encode([PICTURE, SOUND])
     assert built() == [True, True]
+    lazy = [t for t in loaded.processor.tokenizers.values() if isinstance(t, LazyTokenizer)]
+    networks = [weakref.ref(t.tokenizer().network) for t in lazy]  # type: ignore[attr-defined]
     loaded.release()
-    assert built() == [False, False]
+    gc.collect()
+    assert built() == [False, False] and [network() for network in networks] == [None, None]
     for old, new in zip(before, loaded.processor.encode([PICTURE, SOUND]), strict=True):
         assert_array_equal(old.codes, new.codes)  # type: ignore[union-attr]
 
@@ -313,6 +319,26 @@ def test_the_command_chats_with_it_in_any_profile(folder: Path, capsys: pytest.C
 
     assert ids() == ids("--profile", "paper") == ids("--profile", "release")
     assert ids("--temperature", "1", "--seed", "1") != ids("--temperature", "1", "--seed", "2")
+
+
+def test_the_other_commands_take_it_as_they_take_any_model(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def document(*words: object) -> Any:
+        main([*map(str, words), "--json"])
+        return json.loads(capsys.readouterr().out)
+
+    seen = document("inspect", folder)
+    assert seen["ids"] > 12_294 and all("unclip" in need for need in seen["missing"])
+    found = {check["name"]: check for check in document("doctor", "--model", folder)["checks"]}
+    assert found["fits"]["state"] == "ok" and "unet (3.5 GB)" in found["model"]["fix"]
+    write_audio(SOUND, tmp_path / "a.wav")
+    lines = [{"id": "words", "prompt": "Hello", "attachments": ["a.wav"], "tokens": 5}]
+    lines += [{"id": "voice", "prompt": "Say it.", "out": "speech", "tokens": 30}]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    counts = document("generate", tmp_path / "in.jsonl", "-o", tmp_path / "out", "--model", folder)
+    assert (counts["done"], counts["failed"]) == (2, 0) and counts["peak_bytes"]["resident"] > 10**8
+    assert (tmp_path / "out" / "voice-0.wav").is_file()
 
 
 def script() -> Callable[[list[str]], int]:

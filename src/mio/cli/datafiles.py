@@ -53,7 +53,7 @@ def make_store(args: Arguments, console: Console) -> int:
     readings = [Reading(path, _format(args)) for path in args.files]
     for path in args.files:
         reader_of(path)  # complain before a model is loaded
-    speaker = open_model(args.model).processor
+    speaker = open_model(args).processor
     jobs = [Tokenizing(reading, wanted, speaker) for reading in readings]
     try:
         tokenize(jobs, args.folder, args.max_bad_fraction)

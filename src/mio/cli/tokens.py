@@ -27,7 +27,7 @@ Record = dict[str, Any]
 
 def tokenize(args: Arguments, console: Console) -> int:
     jobs = _jobs(args)
-    processor = open_model(args.model).processor
+    processor = open_model(args).processor
     with _opened(args.lines) if args.lines else nullcontext() as file:
         sheet = _Sheet(console, [name for name, _ in jobs], file)
         for name, job in jobs:
@@ -134,7 +134,7 @@ def _seconds(media: Media) -> float:
 
 
 def detokenize(args: Arguments, console: Console) -> int:
-    processor, failed = open_model(args.model).processor, 0
+    processor, failed = open_model(args).processor, 0
     args.folder.mkdir(parents=True, exist_ok=True)
     for at, line in read_lines(args.source):
         try:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mio.models.backbone import Backbone
 from mio.models.quantized import Bits
-from mio.pretrained.hub import UNCLIP
+from mio.pretrained.inventory import UNCLIP, demand_language
 from mio.pretrained.language import END_OF_TURN, read_language, stop_token
 from mio.pretrained.lazy import LazyTokenizer
 from mio.pretrained.llama import read_backbone
@@ -61,8 +61,10 @@ def read_release(
     `interpolation`: how images are resized, bilinear unless told. `name`: the model's id, by default its folder's name.
 
     Raises:
-        MissingError: files are absent, all of them named, or sentencepiece is. DataError: they do not fit together.
+        MissingError: files of the language model are absent, all of them named with their sizes, or sentencepiece is.
+        DataError: files do not fit together.
     """
+    demand_language(folder)
     processor = read_processor(folder, dtype, interpolation)
     stop = processor.vocab.tokens[stop_token(folder)]
     return Released(name or folder.name, read_backbone(folder, dtype, bits), processor, stop)
