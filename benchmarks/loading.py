@@ -100,7 +100,7 @@ def settings(c: BackboneConfig) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a loading process saw: bytes resident at its peak and at that before it loaded, bytes of weights, seconds."""
+    """What a loading process saw: bytes resident at most, and before it loaded; bytes of weights, seconds."""
 
     peak: int
     before: int

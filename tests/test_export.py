@@ -79,19 +79,19 @@ torch.set_num_threads(1)
 
 def seen(folder, asked, own):
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    stored = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    stored, state = str(model.dtype), model.state_dict()
+    model.float()
     with torch.inference_mode():
         logits = model(torch.tensor([asked["ids"]])).logits[0]
         greedy = model.generate(torch.tensor([asked["ids"][:20]]), max_new_tokens=5, num_beams=1)[0].tolist()
-    state = stored.state_dict()
 
     def ids(talk, opened):
         return tokenizer.apply_chat_template(talk, add_generation_prompt=opened, return_dict=False)
 
     return {
         "class": type(model).__name__,
-        "dtype": str(stored.dtype),
+        "dtype": stored,
         "same": [name for name, tensor in own.items() if name != "logits" and torch.equal(state[name], tensor)],
         "difference": float((logits - own["logits"]).abs().max() / own["logits"].abs().max()),
         "texts": [tokenizer(text).input_ids for text in asked["texts"]],

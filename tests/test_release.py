@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fabricate_llama import folder_of
 from fabricate_release import YI, fabricate_release
 from numpy.testing import assert_array_equal
 
@@ -24,9 +25,9 @@ from mio.decoding.profiles import PROFILES
 from mio.decoding.sampling import GREEDY, BeamSearch, Sampling
 from mio.media import write_audio
 from mio.models.quantized import QuantizedLinear
-from mio.pipeline import Job, Model, load, user
+from mio.pipeline import Job, Model, load, load_speaker, user
 from mio.pretrained.lazy import LazyTokenizer
-from mio.pretrained.release import ReleasedVideoTokenizer, read_release, released_frames
+from mio.pretrained.release import ReleasedVideoTokenizer, read_processor, read_release, released_frames
 from mio.sequence import BASE_PREFILL, BASE_PROMPTS, fill
 from mio.types import Audio, DataError, Document, Image, MioError, MissingError, Text, Turns, Video
 
@@ -105,6 +106,14 @@ def test_weights_for_another_number_of_ids_are_refused(folder: Path, tmp_path: P
         load(copied)
 
 
+def test_another_language_model_is_sent_to_the_recipes(tmp_path: Path) -> None:
+    stock = folder_of(tmp_path)
+    (stock / "tokenizer.json").touch()
+    with pytest.raises(MissingError, match="not MIO") as caught:
+        load(stock)
+    assert f"--init {stock}" in caught.value.fix
+
+
 def test_media_tokenizers_wait_for_their_first_use_and_can_be_released(folder: Path) -> None:
     loaded = load(folder)
 
@@ -134,6 +143,13 @@ def test_a_missing_tokenizer_costs_its_own_modality_only(folder: Path, tmp_path:
     assert loaded.chat("Hello", tokens=8).ids
     with pytest.raises(MissingError, match=file):
         loaded.chat("What is this?", PICTURE if "seed" in part else SOUND, tokens=8)
+
+
+def test_tokens_are_made_without_the_language_model(folder: Path, tmp_path: Path) -> None:
+    copied = copytree(folder, tmp_path / "MIO-7B-Base", ignore=lambda *_: [p.name for p in folder.glob("*.bin")])
+    speaker = load_speaker(copied)
+    assert speaker.encode([SOUND])[0].codes.shape == (1, 4, 25)  # type: ignore[union-attr]
+    assert speaker.fingerprint == read_processor(copied, torch.float32).fingerprint  # a recipe's
 
 
 def test_a_tokenizer_of_other_codes_is_refused(folder: Path, tmp_path: Path) -> None:

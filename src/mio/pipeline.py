@@ -471,11 +471,26 @@ def load(
         MissingError: files are not there; of a released model all of them are named with their sizes. DataError: a file
         is damaged, or parts do not fit together.
     """
-    shipped = Path(str(files("mio") / "assets" / "tiny"))
-    folder = shipped if source is None else locate(source, revision=revision, offline=offline)
+    folder = _folder(source, revision, offline)
     if is_released(folder):
         return _load_released(folder, str(source), dtype or torch.bfloat16, bits)
     return _load_ours(folder, dtype or torch.float32, bits, offline)
+
+
+def load_speaker(source: Path | str | None = None, *, revision: str | None = None, offline: bool = False) -> Processor:
+    """Vocabulary and tokenizers of a model, without its language model: all that media <-> ids take.
+
+    A release's are in fp32, as for training. Arguments and errors as `load`.
+    """
+    folder = _folder(source, revision, offline)
+    if is_released(folder):
+        return read_processor(folder, torch.float32)
+    return _speaker(folder, from_dict(ModelConfig, read_json(folder / "config.json")), offline)
+
+
+def _folder(source: Path | str | None, revision: str | None, offline: bool) -> Path:
+    shipped = Path(str(files("mio") / "assets" / "tiny"))
+    return shipped if source is None else locate(source, revision=revision, offline=offline)
 
 
 def _load_released(folder: Path, name: str, dtype: torch.dtype, bits: Bits | None) -> Model:
@@ -491,11 +506,7 @@ def _load_released(folder: Path, name: str, dtype: torch.dtype, bits: Bits | Non
 
 def _load_ours(folder: Path, dtype: torch.dtype, bits: Bits | None, offline: bool) -> Model:
     config = from_dict(ModelConfig, read_json(folder / "config.json"))
-    if config.released:
-        processor = read_processor(locate(config.released, offline=offline), torch.float32)
-    else:
-        processor = load_processor(folder, config.rows, config.systems, config.frames)
-    require(config.fingerprint, processor.fingerprint, str(folder), "Put back the tokenizers that came with the model.")
+    processor = _speaker(folder, config, offline)
     backbone = Backbone(config.backbone)
     tensors = load_tensors(folder / "model.safetensors")
     if config.backbone.tied:
@@ -504,6 +515,16 @@ def _load_ours(folder: Path, dtype: torch.dtype, bits: Bits | None, offline: boo
     if bits is not None:
         quantize_linears(backbone, bits)
     return Model(config, backbone.to(dtype), processor)
+
+
+def _speaker(folder: Path, config: ModelConfig, offline: bool) -> Processor:
+    """Raises: DataError where the tokenizers are not those that the model was trained with."""
+    if config.released:
+        processor = read_processor(locate(config.released, offline=offline), torch.float32)
+    else:
+        processor = load_processor(folder, config.rows, config.systems, config.frames)
+    require(config.fingerprint, processor.fingerprint, str(folder), "Put back the tokenizers that came with the model.")
+    return processor
 
 
 def save(folder: Path, config: ModelConfig, backbone: Backbone, parts: Path, extra: Mapping[str, str]) -> None:

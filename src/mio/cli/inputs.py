@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from mio.cli.arguments import Arguments
-from mio.pipeline import Model, load
+from mio.pipeline import Model, load, load_speaker
 from mio.pretrained.stock import DTYPES
+from mio.processor import Processor
 from mio.types import DataError, MissingError
 
 PER_INPUT = (DataError, MissingError)  # cost one input; all other errors end the command
@@ -24,6 +25,12 @@ def open_model(args: Arguments) -> Model:
     fast_matmul()
     dtype = DTYPES[args.dtype] if args.dtype else None
     return load(args.model, dtype=dtype, bits=args.bits, revision=args.revision, offline=args.offline)
+
+
+def open_speaker(args: Arguments) -> Processor:
+    """Its tokenizers alone."""
+    fast_matmul()
+    return load_speaker(args.model, revision=args.revision, offline=args.offline)
 
 
 def fast_matmul() -> None:

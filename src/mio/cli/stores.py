@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mio.checkpoint import read_json
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
-from mio.cli.inputs import open_model
+from mio.cli.inputs import open_speaker
 from mio.cli.runs import find_recipe
 from mio.config import from_dict, suggest
 from mio.data.packing import turns
@@ -46,7 +46,7 @@ def speaker_of(args: Arguments) -> Processor:
     """What made a store: the run that it lies in, unless a model is named."""
     recipe = _recipe_around(args.path)
     if args.model is not None or recipe is None:
-        return open_model(args).processor
+        return open_speaker(args)
     return processor(Run(recipe, Path(), args.path.parent.parent))
 
 

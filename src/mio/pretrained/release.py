@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mio.models.backbone import Backbone
 from mio.models.quantized import Bits
 from mio.pretrained.inventory import UNCLIP, demand_language
-from mio.pretrained.language import END_OF_TURN, read_language, stop_token
+from mio.pretrained.language import END_OF_TURN, TEXT, read_language, stop_token
 from mio.pretrained.lazy import LazyTokenizer
 from mio.pretrained.llama import read_backbone
 from mio.pretrained.seed import FILES as SEED_FILES
@@ -28,7 +28,7 @@ from mio.sequence import ChatTemplate
 from mio.tokenizers.seed import SeedTokenizer
 from mio.tokenizers.speech import SpeechTokenizer
 from mio.tokenizers.video import Choice, VideoTokenizer, scene_middles, uniform_frames
-from mio.types import DataError, Modality, Tokenizer, Video
+from mio.types import DataError, MissingError, Modality, Tokenizer, Video
 from mio.vocab import Vocabulary
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -65,6 +65,9 @@ def read_release(
         DataError: files do not fit together.
     """
     demand_language(folder)
+    if not (folder / TEXT).is_file():  # but a tokenizer.json, as stock folders have
+        fix = f"Give a release of MIO or a folder that mio made; or grow one out of it: mio train tiny --init {folder}"
+        raise MissingError(f"This is a language model, but not MIO: it has no {TEXT}.", at=str(folder), fix=fix)
     processor = read_processor(folder, dtype, interpolation)
     stop = processor.vocab.tokens[stop_token(folder)]
     return Released(name or folder.name, read_backbone(folder, dtype, bits), processor, stop)
