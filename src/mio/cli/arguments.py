@@ -19,7 +19,9 @@ class Arguments(argparse.Namespace):
     json: bool = False
     quiet: bool = False
     verbose: bool = False
-    model: Path | None  # a model folder; None: the one that ships
+    model: Path | None = None  # a model folder or id; None: the one that ships
+    revision: str | None = None  # of an id; None: the newest
+    offline: bool = False
     files: list[Path]
     from_text: bool
     source: str  # a file of lines, or "-"
@@ -45,8 +47,8 @@ class Arguments(argparse.Namespace):
     temperature: float | None
     profile: str  # how to decode, by name; "": the model's own way
     small: bool
-    dtype: str  # of weights, exported or loaded; "": the model's own
-    bits: Literal[4, 8] | None  # of the weights of linear layers; None: floats
+    dtype: str = ""  # of weights, exported or loaded; "": the model's own
+    bits: Literal[4, 8] | None = None  # of the weights of linear layers; None: floats
     shard: float  # GB
     load: bool
     format: str  # of data, by name

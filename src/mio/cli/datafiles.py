@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
-from mio.cli.inputs import open_model
+from mio.cli.inputs import open_speaker
 from mio.config import suggest
 from mio.data.faults import Fault, Reading, check_media, summary, write_quarantine
 from mio.data.formats import Format, format_named
@@ -53,7 +53,7 @@ def make_store(args: Arguments, console: Console) -> int:
     readings = [Reading(path, _format(args)) for path in args.files]
     for path in args.files:
         reader_of(path)  # complain before a model is loaded
-    speaker = open_model(args.model).processor
+    speaker = open_speaker(args)
     jobs = [Tokenizing(reading, wanted, speaker) for reading in readings]
     try:
         tokenize(jobs, args.folder, args.max_bad_fraction)

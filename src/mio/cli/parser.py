@@ -12,6 +12,7 @@ from mio.cli.console import Console
 from mio.cli.data_options import DATA
 from mio.cli.eval_options import EVAL
 from mio.cli.options import count as _count
+from mio.cli.options import hub_options as _hub_options
 from mio.cli.options import model_option as _model_option
 from mio.cli.options import profile_option as _profile_option
 from mio.cli.options import recipe_options as _recipe_options
@@ -312,6 +313,8 @@ def _inspect(group: _Group) -> None:
     parser = _add(group, "inspect", run, about, ["mio inspect runs/tiny/model", "mio inspect clip.mp4 --json"])
     what = "a folder, a file, a recipe's name, or the id of a released model on this machine"
     parser.add_argument("path", type=Path, metavar="PATH", help=what)
+    about = "the branch, tag or commit of an id (default: its newest)"
+    parser.add_argument("--revision", metavar="NAME", help=about)
 
 
 def _export(group: _Group) -> None:
@@ -344,6 +347,7 @@ def _export(group: _Group) -> None:
 def _export_options(parser: _Parser) -> None:
     about = "a model folder or id (default: the model that ships)"
     parser.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=about)
+    _hub_options(parser)
     kinds, about = (
         ["bf16", "fp16", "fp32"],
         "bf16, fp16 or fp32 (default: as mio holds the weights; bf16 for MIO-7B)",

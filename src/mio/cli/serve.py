@@ -35,7 +35,7 @@ def serve(args: Arguments, console: Console) -> int:
     if not args.marks:
         console.note("warning: generated files will carry no mark that says so (--provenance off)")
     listener = _listener(args.host, args.port)
-    served = build(open_model(args.model, args.dtype, args.bits), options)
+    served = build(open_model(args), options)
     scheduler = served.service.scheduler
     server = Server(configure(served.app, args.host, args.port), scheduler.drain, lambda: scheduler.idle)
     host = f"[{args.host}]" if ":" in args.host else args.host
