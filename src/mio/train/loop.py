@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from math import nan
 from pathlib import Path
 from types import FrameType
@@ -22,8 +23,9 @@ from tqdm import tqdm
 from mio.layers import fast_bf16
 from mio.train.guards import Guard, Guards, Kept
 from mio.train.optim import Optim, optimizers, rate
-from mio.train.parallel import rank, share_gradients, world
-from mio.train.state import Saver, resume
+from mio.train.parallel import rank, share_gradients, share_totals, world
+from mio.train.sharding import send_gradients, sharded, whole
+from mio.train.state import resume, saver
 
 
 @dataclass(frozen=True)
@@ -83,18 +85,18 @@ def fit(objective: Objective, c: Fit, folder: Path, name: str, metrics: Path) ->
         FloatingPointError: too many steps in a row could not be used; the weights, saved too, are those of the last
         good one. ResourceError: a state could not be written; those before it are whole.
     """
-    training, saver = _Training(objective, c), Saver(folder / "state", c.keep)
-    first = training.resume(saver.folder)
+    training, states = _Training(objective, c), saver(folder / "state", c.keep, objective.module)
+    first = training.resume(states.folder)
     if first >= c.steps:
         return
     meter = _Meter(name, first, c, metrics)
     objective.module.train()
-    with saver, _stop_requests() as stopped, meter.bar:
+    with states, _stop_requests() as stopped, meter.bar:
         for step in range(first, c.steps):
             outcome = training.step(step, stopped)
             done = step + 1 - outcome.undone
-            if rank() == 0 and (done % c.save_every == 0 or done == c.steps or outcome.last):
-                saver.save(objective.module, training.learning, training.facts(done))
+            if done % c.save_every == 0 or done == c.steps or outcome.last:
+                states.save(objective.module, training.learning, training.facts(done))
                 _show(objective, folder, done)
             meter.add(step, outcome)
             if outcome.last and done < c.steps:
@@ -103,7 +105,7 @@ def fit(objective: Objective, c: Fit, folder: Path, name: str, metrics: Path) ->
 
 
 def _show(objective: Objective, folder: Path, done: int) -> None:
-    if isinstance(objective, Showing):
+    if isinstance(objective, Showing) and rank() == 0:
         objective.module.eval()
         objective.show(folder, done)
         objective.module.train()
@@ -139,6 +141,7 @@ class _Training:
         self.objective, self.c = objective, c
         self.learning = optimizers(objective.module, c.optim)
         self.guard = Guard(c.guards)
+        self.sharded = sharded(objective.module)
 
     def resume(self, folder: Path) -> int:
         """Steps that are done."""
@@ -153,7 +156,8 @@ class _Training:
         kept, lr = Kept(self.objective.module), self._prepare(number)
         sums, means, cut = self._gradients(number, stopped)
         totals = (sums["loss"], sums["weight"], float(stopped()), float(cut))
-        loss, weight, stops, cuts = share_gradients(self.objective.module, totals)
+        share = share_totals if self.sharded else partial(share_gradients, self.objective.module)
+        loss, weight, stops, cuts = share(totals)
         norm = self._normalise(weight)
         loss = loss / weight if weight else nan  # no rank has a target: nothing to learn from
         fault = CUT if cuts else self.guard.judge(loss, norm)
@@ -181,8 +185,9 @@ class _Training:
         counts: Counter[str] = Counter()
         mine = range(rank(), self.c.parts, world())
         for part in mine:
-            if stopped():
+            if stopped() and not self.sharded:  # else ranks meet in every layer: none may leave the others waiting
                 break
+            send_gradients(self.objective.module, part == mine[-1])
             for key, value in self._part(step * self.c.parts + part).items():
                 sums[key] = sums.get(key, 0.0) + value
                 counts[key] += 1
@@ -202,7 +207,7 @@ class _Training:
         grads = [p.grad for p in self.objective.module.parameters() if p.grad is not None]
         if weight:
             torch._foreach_div_(grads, weight)
-        return float(nn.utils.clip_grad_norm_(self.objective.module.parameters(), self.c.optim.clip))
+        return float(whole(nn.utils.clip_grad_norm_(self.objective.module.parameters(), self.c.optim.clip)))
 
 
 @contextmanager
