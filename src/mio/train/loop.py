@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from math import nan
@@ -21,7 +20,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mio.layers import fast_bf16
+from mio.train.gauge import Watcher
 from mio.train.guards import Guard, Guards, Kept
+from mio.train.log import Log
+from mio.train.memory import TooLarge, give_up, out_of_memory, pieces
 from mio.train.optim import Optim, optimizers, rate
 from mio.train.parallel import rank, share_gradients, share_totals, world
 from mio.train.sharding import send_gradients, sharded, whole
@@ -70,6 +72,7 @@ class Showing(Protocol):
         ...
 
 
+_Sums = tuple[dict[str, float], dict[str, float], bool]  # see `_Training._gradients`
 CUT = "it was cut short"  # by a request to stop
 
 
@@ -78,7 +81,8 @@ class Interrupted(Exception):
 
 
 def fit(objective: Objective, c: Fit, folder: Path, name: str, metrics: Path) -> None:
-    """Train `objective.module` to `c.steps`, resuming from `folder/state` if there is one.
+    """Train `objective.module` to `c.steps`, or until its gauge has enough, resuming from `folder/state` if there is
+    one.
 
     Raises:
         Interrupted: after saving, on SIGINT or SIGTERM.
@@ -86,21 +90,30 @@ def fit(objective: Objective, c: Fit, folder: Path, name: str, metrics: Path) ->
         good one. ResourceError: a state could not be written; those before it are whole.
     """
     training, states = _Training(objective, c), saver(folder / "state", c.keep, objective.module)
-    first = training.resume(states.folder)
-    if first >= c.steps:
+    log = Log(metrics)
+    watcher = Watcher(objective, name, folder, log)
+    facts = resume(states.folder, objective.module, training.learning)
+    first = training.go_on(facts)
+    watcher.go_on(facts)
+    if first >= c.steps or watcher.over:
         return
-    meter = _Meter(name, first, c, metrics)
+    meter = _Meter(name, first, c, log)
     objective.module.train()
-    with states, _stop_requests() as stopped, meter.bar:
+    with states, _stop_requests() as stopped, log, meter.bar:
+        if not facts:
+            watcher.after(0, objective.module)
         for step in range(first, c.steps):
             outcome = training.step(step, stopped)
             done = step + 1 - outcome.undone
-            if done % c.save_every == 0 or done == c.steps or outcome.last:
-                states.save(objective.module, training.learning, training.facts(done))
+            over = not outcome.undone and watcher.after(done, objective.module)
+            if done % c.save_every == 0 or done == c.steps or outcome.last or over:
+                states.save(objective.module, training.learning, training.facts(done) | watcher.judge.facts())
                 _show(objective, folder, done)
             meter.add(step, outcome)
             if outcome.last and done < c.steps:
                 raise outcome.end(name, done)
+            if over:
+                break
     objective.module.eval()
 
 
@@ -142,19 +155,20 @@ class _Training:
         self.learning = optimizers(objective.module, c.optim)
         self.guard = Guard(c.guards)
         self.sharded = sharded(objective.module)
+        self.cuts = 0  # how often every batch is cut in half, so that it fits into memory
 
-    def resume(self, folder: Path) -> int:
-        """Steps that are done."""
-        facts = resume(folder, self.objective.module, self.learning)
+    def go_on(self, facts: Mapping[str, float]) -> int:
+        """As it was when it returned these `facts`; steps that are done."""
         self.guard = Guard.of(self.c.guards, facts)
+        self.cuts = 0 if self.sharded else int(facts.get("cuts", 0))
         return int(facts.get("step", 0))
 
     def facts(self, done: int) -> dict[str, float]:
-        return {"step": done, **self.guard.facts()}
+        return {"step": done, "cuts": self.cuts, **self.guard.facts()}
 
     def step(self, number: int, stopped: Callable[[], bool]) -> _Outcome:
         kept, lr = Kept(self.objective.module), self._prepare(number)
-        sums, means, cut = self._gradients(number, stopped)
+        sums, means, cut = self._fitting(number, stopped, kept)
         totals = (sums["loss"], sums["weight"], float(stopped()), float(cut))
         share = share_totals if self.sharded else partial(share_gradients, self.objective.module)
         loss, weight, stops, cuts = share(totals)
@@ -172,13 +186,25 @@ class _Training:
     def _prepare(self, step: int) -> float:
         """Drop the old gradients and set the learning rate."""
         lr = rate(self.c.optim, step, self.c.steps)
+        self.objective.module.zero_grad(set_to_none=True)
         for optimizer in self.learning:
-            optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = lr
         return lr
 
-    def _gradients(self, step: int, stopped: Callable[[], bool]) -> tuple[dict[str, float], dict[str, float], bool]:
+    def _fitting(self, step: int, stopped: Callable[[], bool], kept: Kept) -> _Sums:
+        """`_gradients`; where memory runs out, all of them anew and with smaller batches, now and from now on."""
+        while True:
+            with suppress(TooLarge):  # and with it goes what the failed batch holds
+                return self._gradients(step, stopped)
+            self.cuts += 1
+            kept.restore()
+            self.objective.module.zero_grad(set_to_none=True)
+            print(
+                f"Memory ran out in step {step + 1}: batches go in {2**self.cuts} parts from now on.", file=sys.stderr
+            )
+
+    def _gradients(self, step: int, stopped: Callable[[], bool]) -> _Sums:
         """Sum the gradients of this rank's parts, unless it is asked to stop between two. Returns the sums of what
         the objective returned, what to log of them, and whether parts are missing."""
         sums: dict[str, float] = {"loss": 0.0, "weight": 0.0}
@@ -186,21 +212,32 @@ class _Training:
         mine = range(rank(), self.c.parts, world())
         for part in mine:
             if stopped() and not self.sharded:  # else ranks meet in every layer: none may leave the others waiting
-                break
+                return sums, {}, True
             send_gradients(self.objective.module, part == mine[-1])
-            for key, value in self._part(step * self.c.parts + part).items():
-                sums[key] = sums.get(key, 0.0) + value
-                counts[key] += 1
+            for losses in self._part(step * self.c.parts + part):
+                sums.update({key: sums.get(key, 0.0) + value for key, value in losses.items()})
+                counts.update(losses.keys())
         logged = {k: v if k == "tokens" else v / counts[k] for k, v in sums.items() if k not in ("loss", "weight")}
-        return sums, logged, counts["loss"] < len(mine)
+        return sums, logged, False
 
-    def _part(self, number: int) -> dict[str, float]:
-        """Add the gradients of one batch."""
+    def _part(self, number: int) -> Iterator[dict[str, float]]:
+        """Add the gradients of one batch, piece by piece."""
         torch.manual_seed(number)  # dropout, revival of codes: the same after a resume as without one
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.c.bf16 and fast_bf16(torch.device("cpu"))):
-            losses = self.objective.losses(self.objective.batch(number))
-        losses["loss"].backward()
-        return {"weight": 1.0} | {k: float(v.detach()) for k, v in losses.items()}
+        for piece in pieces(self.objective, self.objective.batch(number), self.cuts):
+            losses = self._losses(piece)
+            yield {"weight": 1.0} | {k: float(v.detach()) for k, v in losses.items()}
+
+    def _losses(self, batch: Any) -> dict[str, Tensor]:
+        """Raises: TooLarge, ResourceError: memory ran out."""
+        try:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.c.bf16 and fast_bf16(torch.device("cpu"))):
+                losses = self.objective.losses(batch)
+            losses["loss"].backward()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            give_up(None if self.sharded else self.objective, batch, error)
+        return losses
 
     def _normalise(self, weight: float) -> float:
         """Divide the summed gradients by the step's weight and clip them; returns their norm before clipping."""
@@ -228,8 +265,8 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
 class _Meter:
     """Means between two log lines, to the progress bar and the JSONL file."""
 
-    def __init__(self, name: str, first: int, c: Fit, metrics: Path) -> None:
-        self.name, self.c, self.metrics = name, c, metrics
+    def __init__(self, name: str, first: int, c: Fit, log: Log) -> None:
+        self.name, self.c, self.log = name, c, log
         hidden = True if rank() else None
         self.bar = tqdm(total=c.steps, initial=first, desc=name, unit="step", dynamic_ncols=True, disable=hidden)
         self.sums: dict[str, float] = {}
@@ -261,10 +298,7 @@ class _Meter:
             means["tokens_per_s"] = self.sums["tokens"] * world() / seconds
         line = {"stage": self.name, "step": step, "seconds": round(seconds, 2)}
         line |= {"skipped": self.skipped} if self.skipped else {}
-        if rank() == 0:
-            self.metrics.parent.mkdir(parents=True, exist_ok=True)
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line | {k: float(f"{v:.5g}") for k, v in means.items()}) + "\n")
+        self.log.write(line | {k: float(f"{v:.5g}") for k, v in means.items()})
         shown = {k: f"{v:.3g}" for k, v in means.items() if k not in ("lr", "grad_norm", "tokens")}
         self.bar.set_postfix(shown, refresh=False)
         self.sums, self.counts, self.skipped, self.since = {}, {}, 0, time.perf_counter()
