@@ -1,4 +1,4 @@
-"""train/bottleneck.py: nothing changes before it has learned, what is frozen keeps its bits, what is saved comes back."""
+"""train/bottleneck.py: new ones change nothing, what is frozen keeps its bits, what is saved comes back."""
 
 from __future__ import annotations
 

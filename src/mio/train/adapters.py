@@ -1,6 +1,7 @@
 """Low-rank adapters on a backbone through `peft`: what is frozen stays as it is, to the bit. Needs the extra `tune`.
 
-On a backbone of `models.quantized` they are QLoRA. Saved in peft's own format under Hugging Face's names, so that an adapter trained here loads on the exported model too.
+On quantized layers (`models.quantized`) they are QLoRA. Saved in peft's own format under Hugging Face's names, so that
+an adapter trained here loads on the exported model too.
 """
 
 from __future__ import annotations

@@ -6,6 +6,9 @@ Nothing leaves the machine: every tracker writes into the run's folder, `mio ins
 from __future__ import annotations
 
 import json
+import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from importlib import import_module
@@ -14,7 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mio.train.parallel import rank
+from tqdm import tqdm
+
+from mio.train.parallel import rank, world
 
 Add = Callable[[str, int, Mapping[str, float]], None]  # stage, its step, numbers by name
 Open = Callable[[Any, Path, ExitStack], Add]  # the package, the run's folder, what closes it
@@ -46,6 +51,49 @@ class Log:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._open.close()
+
+
+class Meter:
+    """Means of `steps` between two lines, to the progress bar and the log."""
+
+    def __init__(self, log: Log, name: str, steps: range, every: int) -> None:
+        self.log, self.name, self.last, self.every = log, name, steps.stop, every
+        hidden = True if rank() else None
+        self.bar = tqdm(
+            total=steps.stop, initial=steps.start, desc=name, unit="step", dynamic_ncols=True, disable=hidden
+        )
+        self._begin()
+
+    def _begin(self) -> None:
+        self.sums, self.counts, self.skipped = dict[str, float](), Counter[str](), 0
+        self.since = time.perf_counter()
+
+    def add(self, step: int, values: Mapping[str, float], fault: str) -> None:
+        """`fault`: why the step changed nothing; "" for a good one."""
+        if fault:
+            self.skipped += 1
+            self._say(f"{self.name}: step {step + 1} skipped, {fault}.")
+        self.sums |= {key: self.sums.get(key, 0.0) + value for key, value in values.items()}
+        self.counts.update(values.keys())
+        self.bar.update()
+        if (step + 1) % self.every == 0 or step + 1 == self.last:
+            self._flush(step + 1)
+
+    def _say(self, words: str) -> None:
+        if rank() == 0:
+            self.bar.write(words, file=sys.stderr)
+
+    def _flush(self, step: int) -> None:
+        seconds = time.perf_counter() - self.since
+        means = {k: v / self.counts[k] for k, v in self.sums.items()}
+        if "tokens" in means:
+            means["tokens_per_s"] = self.sums["tokens"] * world() / seconds
+        line = {"stage": self.name, "step": step, "seconds": round(seconds, 2)}
+        line |= {"skipped": self.skipped} if self.skipped else {}
+        self.log.write(line | {k: float(f"{v:.5g}") for k, v in means.items()})
+        shown = {k: f"{v:.3g}" for k, v in means.items() if k not in ("lr", "grad_norm", "tokens")}
+        self.bar.set_postfix(shown, refresh=False)
+        self._begin()
 
 
 def _tensorboard(package: Any, run: Path, closing: ExitStack) -> Add:

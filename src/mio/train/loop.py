@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,12 +16,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from mio.layers import fast_bf16
 from mio.train.gauge import Watcher
 from mio.train.guards import Guard, Guards, Kept
-from mio.train.log import Log
+from mio.train.log import Log, Meter
 from mio.train.memory import TooLarge, give_up, out_of_memory, pieces
 from mio.train.optim import Optim, optimizers, rate
 from mio.train.parallel import rank, share_gradients, share_totals, world
@@ -97,7 +95,7 @@ def fit(objective: Objective, c: Fit, folder: Path, name: str, metrics: Path) ->
     watcher.go_on(facts)
     if first >= c.steps or watcher.over:
         return
-    meter = _Meter(name, first, c, log)
+    meter = Meter(log, name, range(first, c.steps), c.log_every)
     objective.module.train()
     with states, _stop_requests() as stopped, log, meter.bar:
         if not facts:
@@ -109,7 +107,8 @@ def fit(objective: Objective, c: Fit, folder: Path, name: str, metrics: Path) ->
             if done % c.save_every == 0 or done == c.steps or outcome.last or over:
                 states.save(objective.module, training.learning, training.facts(done) | watcher.judge.facts())
                 _show(objective, folder, done)
-            meter.add(step, outcome)
+            if outcome.fault != CUT:
+                meter.add(step, outcome.values, outcome.fault)
             if outcome.last and done < c.steps:
                 raise outcome.end(name, done)
             if over:
@@ -200,9 +199,8 @@ class _Training:
             self.cuts += 1
             kept.restore()
             self.objective.module.zero_grad(set_to_none=True)
-            print(
-                f"Memory ran out in step {step + 1}: batches go in {2**self.cuts} parts from now on.", file=sys.stderr
-            )
+            words = f"Memory ran out in step {step + 1}: batches go in {2**self.cuts} parts from now on."
+            print(words, file=sys.stderr)
 
     def _gradients(self, step: int, stopped: Callable[[], bool]) -> _Sums:
         """Sum the gradients of this rank's parts, unless it is asked to stop between two. Returns the sums of what
@@ -260,45 +258,3 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Meter:
-    """Means between two log lines, to the progress bar and the JSONL file."""
-
-    def __init__(self, name: str, first: int, c: Fit, log: Log) -> None:
-        self.name, self.c, self.log = name, c, log
-        hidden = True if rank() else None
-        self.bar = tqdm(total=c.steps, initial=first, desc=name, unit="step", dynamic_ncols=True, disable=hidden)
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
-        self.skipped = 0
-        self.since = time.perf_counter()
-
-    def add(self, step: int, outcome: _Outcome) -> None:
-        if outcome.fault == CUT:
-            return
-        if outcome.fault:
-            self.skipped += 1
-            self._say(f"{self.name}: step {step + 1} skipped, {outcome.fault}.")
-        for key, value in outcome.values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
-            self.counts[key] = self.counts.get(key, 0) + 1
-        self.bar.update()
-        if (step + 1) % self.c.log_every == 0 or step + 1 == self.c.steps:
-            self._flush(step + 1)
-
-    def _say(self, words: str) -> None:
-        if rank() == 0:
-            self.bar.write(words, file=sys.stderr)
-
-    def _flush(self, step: int) -> None:
-        seconds = time.perf_counter() - self.since
-        means = {k: v / self.counts[k] for k, v in self.sums.items()}
-        if "tokens" in means:
-            means["tokens_per_s"] = self.sums["tokens"] * world() / seconds
-        line = {"stage": self.name, "step": step, "seconds": round(seconds, 2)}
-        line |= {"skipped": self.skipped} if self.skipped else {}
-        self.log.write(line | {k: float(f"{v:.5g}") for k, v in means.items()})
-        shown = {k: f"{v:.3g}" for k, v in means.items() if k not in ("lr", "grad_norm", "tokens")}
-        self.bar.set_postfix(shown, refresh=False)
-        self.sums, self.counts, self.skipped, self.since = {}, {}, 0, time.perf_counter()
