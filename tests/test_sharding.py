@@ -158,18 +158,24 @@ def test_alone_nothing_is_sharded_and_buffers_never_are() -> None:
 
 
 def main() -> None:
-    """What torchrun starts."""
+    """What torchrun starts: halfway the second rank dies, once."""
     torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
     with torchrun():
         assert dist.get_world_size() == 2
-        run_ranks(lambda: keep(train(Path(sys.argv[1]), False, 6, 1), Path(sys.argv[1]) / "run.safetensors"), (), 2, 1)
+        if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            train(folder, False, 3, 1)
+            if rank() == 1:
+                os._exit(1)
+        run_ranks(lambda: keep(train(folder, False, 6, 1), folder / "run.safetensors"), (), 2, 1)
 
 
 @pytest.mark.slow
-def test_processes_of_torchrun_are_ranks(two: Path, tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", __file__, str(tmp_path)]
+def test_processes_of_torchrun_are_ranks_and_restarted_ones_go_on(two: Path, tmp_path: Path) -> None:
+    started = ["torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1", __file__, str(tmp_path)]
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    subprocess.run(torchrun, check=True, env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"})
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", *started], check=True, env=environment)
     assert losses(tmp_path) == losses(two / "adamw")
     weights = [load_tensors(tmp_path / "run.safetensors"), load_tensors(two / "adamw.safetensors")]
     assert_close(*weights, rtol=0, atol=0)
