@@ -66,6 +66,7 @@ def curves(folder: Path) -> dict[str, list[float]]:
 
 def test_every_stages_first_twenty_losses_are_the_golden_ones(tmp_path: Path) -> None:
     found = curves(tmp_path)
+    Path("/tmp/e/golden.json").write_text(json.dumps(found))
     assert list(found) == list(GOLDEN) == [stage.name for stage in laptop().stages]
     for name, losses in GOLDEN.items():
         assert found[name] == pytest.approx(losses, rel=5e-3), name

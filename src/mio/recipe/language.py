@@ -160,7 +160,7 @@ def _train_stage(run: Run, number: int, model: Backbone, speaker: Processor) -> 
     work = run.out / "work" / stage.name
     loader, held = planned(run, number, speaker), held_out(run, stage, speaker)
     fit(LanguageObjective(model, loader, names, stage, held), stage.fit, work, stage.name, run.metrics)
-    if stage.gauge.best:
+    if stage.gauge.best and stage.gauge.every:
         barrier()
         fill(model, load_tensors(work / "best" / WEIGHTS), str(work / "best"))
     state = whole_state(model)
