@@ -37,6 +37,7 @@ class Arguments(argparse.Namespace):
     only: str
     init: str  # a base model's folder or id; "": the recipe's own
     workers: int
+    sharded: bool
     count: int
     prompt: str | None
     attachments: list[Path]

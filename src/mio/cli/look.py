@@ -21,6 +21,7 @@ from mio.media import read
 from mio.pipeline import ModelConfig
 from mio.pretrained.hub import is_id, locate
 from mio.pretrained.inventory import is_released
+from mio.recipe.curves_page import write_curves
 from mio.types import Audio, DataError, Image, MissingError
 
 Facts = dict[str, Any]
@@ -111,7 +112,9 @@ def _of_run(folder: Path) -> Facts:
         with suppress(DataError):  # the line that a training writes just now
             found = parse_object(line, at)
             metrics[str(found.pop("stage", ""))] = found
-    return {"kind": "run", "recipe": recipe.get("name", ""), "stages": stages_done(folder), "last metrics": metrics}
+    run = {"kind": "run", "recipe": recipe.get("name", ""), "stages": stages_done(folder)}
+    drawn = write_curves(folder)
+    return run | ({"curves": str(drawn)} if drawn else {}) | {"last metrics": metrics}
 
 
 def _of_store(folder: Path, config: Facts) -> Facts:

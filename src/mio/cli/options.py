@@ -89,3 +89,7 @@ def recipe_options(parser: argparse.ArgumentParser) -> None:
     cores = os.cpu_count() or 1
     workers = "processes that share the cores: stages side by side, and ranks of one training (default: 2)"
     parser.add_argument("--workers", type=int, default=min(2, cores), metavar="N", help=workers)
+    sharded = (
+        "ranks hold parts of the language model each, not the whole (FSDP2); start them with --workers or torchrun"
+    )
+    parser.add_argument("--sharded", action="store_true", help=sharded)
