@@ -102,8 +102,8 @@ EVAL: Mapping[str, Row] = {
         _paper,
     ),
     "matrix": Row(
-        "Measure every direction of input and output, as one page with samples.",
-        ("mio eval matrix -o matrix.html",),
+        "Measure every direction of input and output, as a table and a page. Killed, the same command goes on.",
+        ("mio eval matrix -o matrix.html", "mio eval matrix --data corpus --limit 100 > matrix.md"),
         _matrix,
     ),
     "interleaved": Row(

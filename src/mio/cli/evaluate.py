@@ -185,11 +185,13 @@ def _mark(row: Mapping[str, Any]) -> str:
 
 
 def matrix(args: Arguments, console: Console) -> int:
-    from mio.evals.matrix_page import write_matrix
+    from mio.evals.matrix_page import markdown, write_matrix
 
-    page = write_matrix(open_model(args.model), args.data, args.path, args.limit, args.batch)
-    console.data({"page": str(page)})
-    console.text(str(page))
+    found = write_matrix(open_model(args.model), args.data, args.path, args.limit, args.batch)
+    console.data({"page": str(args.path), "rows": [one.row() for one in found]})
+    for line in markdown(found):
+        console.text(line)
+    console.note(f"The page: {args.path}")
     return 0
 
 
