@@ -49,7 +49,6 @@ def _whisper(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(TOKENS)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "normalizer.json").write_text(json.dumps({"colour": "color"}))
     words = WhisperTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
     config = WhisperConfig(
         vocab_size=len(words), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,

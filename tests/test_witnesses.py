@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,18 +50,6 @@ def test_error_rates_are_of_what_is_heard(folder: Path) -> None:
     points = METRICS["heard WER"].points(pairs(folder, "speech", ".wav"), witnesses)
     assert heard[1] == "" and set(heard[0]) == {"a"}
     assert points.tolist() == [[2, 2], [2, 2], [2, 2]] and not METRICS["heard WER"].higher
-
-
-def test_words_are_compared_as_whisper_writes_them(folder: Path) -> None:
-    said = ["Mr. Park's colour, uh, is twenty-one!", "thirty one dollars"]
-    assert Witnesses(folder).spelt(said) == ["mister park is color is 21", "$31"]
-
-
-def test_a_whisper_without_its_spellings_is_refused(folder: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(folder / "whisper", tmp_path / "whisper")
-    (copy / "normalizer.json").unlink()
-    with pytest.raises(MissingError, match="no normalizer"):
-        Witnesses(tmp_path).spelt(["a"])
 
 
 def test_a_witness_is_known_by_its_weights(folder: Path) -> None:

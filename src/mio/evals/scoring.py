@@ -9,6 +9,7 @@ import numpy as np
 
 from mio.evals.benchmarks.choices import LETTERS
 from mio.evals.benchmarks.items import Item
+from mio.evals.english import spelt
 from mio.evals.metrics.captions import cider_d_values, ptb_tokens
 from mio.evals.metrics.speech import edits, spoken_words
 from mio.evals.metrics.statistics import Floats
@@ -90,19 +91,18 @@ def chosen(answer: Answer, item: Item) -> str | None:
 
 
 def wer(pairs: Pairs, witnesses: Witnesses) -> Floats:
-    """Word errors of a transcript per word said."""
-    plain = [(" ".join(spoken_words(a.text)), " ".join(spoken_words(item.truth[0]))) for a, item in pairs]
-    return _rows([text for text, _ in plain], [truth for _, truth in plain])
+    """Word errors of a transcript per word said, both as Whisper normalises them."""
+    return _rows([a.text for a, _ in pairs], pairs)
 
 
 def heard_wer(pairs: Pairs, witnesses: Witnesses) -> Floats:
-    """Word errors of what a listener hears in made speech, both as Whisper normalises them; silence loses all words."""
-    heard = witnesses.spelt(witnesses.hears([_sound(a) for a, _ in pairs]))
-    return _rows(heard, witnesses.spelt([item.truth[0] for _, item in pairs]))
+    """Word errors of what a listener hears in made speech; silence loses all words."""
+    return _rows(witnesses.hears([_sound(a) for a, _ in pairs]), pairs)
 
 
-def _rows(texts: Sequence[str], truths: Sequence[str]) -> Floats:
-    words = [(text.split(), truth.split()) for text, truth in zip(texts, truths, strict=True)]
+def _rows(texts: Sequence[str], pairs: Pairs) -> Floats:
+    truths = spelt([item.truth[0] for _, item in pairs])
+    words = [(text.split(), truth.split()) for text, truth in zip(spelt(texts), truths, strict=True)]
     return np.array([(edits(right, said), len(right)) for said, right in words], np.float64)
 
 

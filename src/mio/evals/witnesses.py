@@ -103,19 +103,6 @@ class Witnesses:
 
         return ["" if s is None else hear(s) for s in sounds]
 
-    def spelt(self, texts: Sequence[str]) -> list[str]:
-        """Texts as Whisper's English normaliser writes them, with the spellings that lie beside its weights.
-
-        Raises:
-            MissingError: its normalizer.json is not there.
-        """
-        processor, _ = self._whisper
-        if processor.tokenizer.english_spelling_normalizer is None:
-            raise MissingError(
-                "This Whisper has no normalizer.json.", at=str(self.place("whisper")), fix="Copy it there."
-            )
-        return [str(processor.tokenizer.normalize(text)) for text in texts]
-
 
 def _many(model: Any) -> bool:
     """Whether a Whisper knows several languages, and must be told which one is spoken."""
