@@ -101,7 +101,7 @@ def ls(args: Arguments, console: Console) -> int:
 
 
 def _needs(task: Task) -> list[str]:
-    return [METRICS[m].needs for m in task.metrics if METRICS[m].needs]
+    return sorted({witness for m in task.metrics for witness in METRICS[m].needs})
 
 
 def _runs(folder: Path, console: Console) -> int:

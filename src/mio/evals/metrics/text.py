@@ -96,3 +96,13 @@ def letter(answer: str, options: int) -> str | None:
     )
     found = (re.search(form, answer) for form in forms)
     return next((m.group(1) for m in found if m), None)
+
+
+def says(answer: str, truth: str) -> bool:
+    """Whether an answer is the truth after `normal`; for a number, whether its last number is, as far as that is given."""
+    numbers = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
+    try:
+        wanted = float(truth)
+    except ValueError:
+        return normal(answer) == normal(truth)
+    return bool(numbers) and round(float(numbers[-1]), len(truth.partition(".")[2])) == wanted
