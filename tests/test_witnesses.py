@@ -12,7 +12,7 @@ from mio.checkpoint import sha256
 from mio.evals.benchmarks.items import Item
 from mio.evals.scoring import METRICS, Answer
 from mio.evals.witnesses import Witnesses
-from mio.media import read_audio, write_audio, write_image
+from mio.media import read_audio, read_image, write_audio, write_image
 from mio.types import Audio, Image, MediaFile, MissingError
 
 
@@ -41,6 +41,25 @@ def test_likeness_is_one_for_the_same_medium_and_nothing_for_none(
     points = METRICS[metric].points(pairs(folder, kind, suffix), Witnesses(folder))
     assert points[:, 1].tolist() == [1, 1, 1]
     assert points[0, 0] == pytest.approx(1) and -1 <= points[1, 0] < 0.9999 and points[2, 0] == 0
+
+
+def test_a_picture_is_compared_with_words_as_clip_itself_does(folder: Path) -> None:
+    from transformers import CLIPModel, CLIPProcessor
+
+    made = pairs(folder, "image", ".png")
+    model, processor = CLIPModel.from_pretrained(folder / "clip"), CLIPProcessor.from_pretrained(folder / "clip")
+    given = processor(text=["a b"], images=read_image(folder / "a.png").pixels, return_tensors="pt")
+    theirs = float(model(**given).logits_per_image[0, 0] / model.logit_scale.exp())
+    points = METRICS["CLIP-T"].points(made, Witnesses(folder))
+    assert points[0, 0] == pytest.approx(theirs, abs=1e-5) and points[2].tolist() == [0, 1]
+
+
+def test_beauty_is_a_line_in_unit_embeddings(folder: Path) -> None:
+    """The head's weights are ones and its bias is 5, so a mark is 5 plus the sum of the unit embedding."""
+    witnesses = Witnesses(folder)
+    seen = witnesses.sees([read_image(folder / "a.png")])[0]
+    points = METRICS["aesthetic"].points(pairs(folder, "image", ".png"), witnesses)
+    assert points[0, 0] == pytest.approx((5 + seen.sum() / np.linalg.norm(seen)) / 10) and points[2, 0] == 0
 
 
 def test_error_rates_are_of_what_is_heard(folder: Path) -> None:

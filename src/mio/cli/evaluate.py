@@ -10,6 +10,7 @@ from typing import Any
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.inputs import open_model
+from mio.cli.people import form, people
 from mio.cli.report_card import tokenizer
 from mio.config import suggest
 from mio.evals.answering import answer
@@ -207,5 +208,5 @@ def interleaved(args: Arguments, console: Console) -> int:
 
 COMMANDS: Mapping[str, Callable[[Arguments, Console], int]] = {
     "run": run, "ls": ls, "compare": compare_runs, "paper": paper, "matrix": matrix,
-    "interleaved": interleaved, "tokenizer": tokenizer,
+    "interleaved": interleaved, "tokenizer": tokenizer, "form": form, "people": people,
 }  # fmt: skip

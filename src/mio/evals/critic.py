@@ -20,8 +20,8 @@ from mio.types import DataError, MioError, MissingError
 CONFIG, MARKS = "config.json", "marks.jsonl"
 HIGHEST = 10
 PROMPT = """Compare an answer with the reference and mark from 0 to 10 how much of what the reference says it says.
-Words may differ; 0 is wrong or empty, 10 is complete and right. Where the reference joins parts by <AND>, all of them are
-needed; of parts joined by <OR>, one is. Reply with the number only.
+Words may differ; 0 is wrong or empty, 10 is complete and right. Where the reference joins parts by <AND>, all of them
+are needed; of parts joined by <OR>, one is. Reply with the number only.
 
 Question: {question}
 Reference: {reference}

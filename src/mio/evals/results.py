@@ -118,9 +118,9 @@ def prompt_of(content: Turns | Document) -> str:
 
 
 def _named(part: Part) -> str:
-    if isinstance(part, Text):
-        return part.text
-    return f"<{part.path.name if isinstance(part, MediaFile) else part.name if isinstance(part, MediaBytes) else 'medium'}>"
+    if isinstance(part, MediaFile):
+        return f"<{part.path.name}>"
+    return part.text if isinstance(part, Text) else f"<{part.name}>" if isinstance(part, MediaBytes) else "<medium>"
 
 
 def read_scores(folder: Path) -> dict[str, Any]:

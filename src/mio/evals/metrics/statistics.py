@@ -114,12 +114,6 @@ def _not_empty(n: int) -> int:
     return n
 
 
-def average_ranks(ranks: NDArray[np.floating | np.integer]) -> Floats:
-    """(annotators, items, systems) ranks, 1 best -> (systems,) mean rank."""
-    out: Floats = ranks.mean((0, 1))
-    return out
-
-
 def percentage_agreement(labels: NDArray[np.int64]) -> float:
     """(annotators, items) labels -> share of annotator pairs that say the same, over all items."""
     first, second = np.triu_indices(len(labels), 1)

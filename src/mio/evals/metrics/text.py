@@ -99,7 +99,7 @@ def letter(answer: str, options: int) -> str | None:
 
 
 def says(answer: str, truth: str) -> bool:
-    """Whether an answer is the truth after `normal`; for a number, whether its last number is, as far as that is given."""
+    """Whether an answer is the truth after `normal`; of a number, whether its last number is, rounded alike."""
     numbers = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
     try:
         wanted = float(truth)
