@@ -117,3 +117,26 @@ def test_commands_write_the_page_and_read_the_sheets(
     assert main(["eval", "people", told["key"], *sheets]) == 0
     said = capsys.readouterr().out
     assert "average rank 1.000" in said and "3 annotators agree on 100.0%" in said
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_person_ranks_and_saves(runs: list[Path], tmp_path: Path) -> None:
+    from browser import chromium
+
+    write_form(runs, tmp_path / "form.html", 6, 0)
+    complaints: list[str] = []
+    with chromium() as browser:
+        page = browser.new_page(accept_downloads=True)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto((tmp_path / "form.html").as_uri())
+        page.fill("input[name=annotator]", "Ann Ö.")
+        page.click("button")  # not yet: ranks are required
+        for select in page.query_selector_all("select"):
+            select.select_option("1")
+        with page.expect_download() as saved:
+            page.click("button")
+        saved.value.save_as(tmp_path / "sheet.json")
+        assert "Saved as" in page.inner_text("output") and saved.value.suggested_filename.endswith("-Ann-.json")
+    assert complaints == [] and (read_ranks(tmp_path / "form.key.json", [tmp_path / "sheet.json"])[1] == 1.5).all()

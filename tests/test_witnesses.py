@@ -49,7 +49,7 @@ def test_a_picture_is_compared_with_words_as_clip_itself_does(folder: Path) -> N
     made = pairs(folder, "image", ".png")
     model, processor = CLIPModel.from_pretrained(folder / "clip"), CLIPProcessor.from_pretrained(folder / "clip")
     given = processor(text=["a b"], images=read_image(folder / "a.png").pixels, return_tensors="pt")
-    theirs = float(model(**given).logits_per_image[0, 0] / model.logit_scale.exp())
+    theirs = (model(**given).logits_per_image[0, 0] / model.logit_scale.exp()).item()
     points = METRICS["CLIP-T"].points(made, Witnesses(folder))
     assert points[0, 0] == pytest.approx(theirs, abs=1e-5) and points[2].tolist() == [0, 1]
 

@@ -77,7 +77,7 @@ def top1(pairs: Pairs, witnesses: Witnesses) -> Floats:
 
 def yes_or_no(pairs: Pairs, witnesses: Witnesses) -> Floats:
     """The first yes or no of the answer is the right one."""
-    return _alike([_verdict(a.text) in map(str.lower, item.truth) for a, item in pairs])
+    return _alike([_verdict(a.text) in [t.lower() for t in item.truth] for a, item in pairs])
 
 
 def _verdict(text: str) -> str | None:
