@@ -39,10 +39,10 @@ def runs(tmp_path: Path) -> list[Path]:
     return [run(tmp_path / "ours", ["good <i>"] * 6, picture=True), run(tmp_path / "theirs", ["bad"] * 6 + ["alone"])]
 
 
-def sheet(path: Path, key: Key, annotator: str, best: int, **change: Any) -> Path:
+def sheet(path: Path, key: Key, who: str, best: int, **change: Any) -> Path:
     """An annotator who finds one system best everywhere."""
     ranks = {id: [1 if system == best else 2 for system in order] for id, order in key.orders.items()}
-    path.write_text(json.dumps({"form": key.form, "annotator": annotator, "ranks": ranks} | change))
+    path.write_text(json.dumps({"form": key.form, "annotator": who, "ranks": ranks} | change))
     return path
 
 
