@@ -10,6 +10,7 @@ from typing import Any
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.inputs import open_model
+from mio.cli.people import form, people
 from mio.cli.report_card import tokenizer
 from mio.config import suggest
 from mio.evals.answering import answer
@@ -101,7 +102,7 @@ def ls(args: Arguments, console: Console) -> int:
 
 
 def _needs(task: Task) -> list[str]:
-    return [METRICS[m].needs for m in task.metrics if METRICS[m].needs]
+    return sorted({witness for m in task.metrics for witness in METRICS[m].needs})
 
 
 def _runs(folder: Path, console: Console) -> int:
@@ -185,11 +186,13 @@ def _mark(row: Mapping[str, Any]) -> str:
 
 
 def matrix(args: Arguments, console: Console) -> int:
-    from mio.evals.matrix_page import write_matrix
+    from mio.evals.matrix_page import markdown, write_matrix
 
-    page = write_matrix(open_model(args), args.data, args.path, args.limit, args.batch)
-    console.data({"page": str(page)})
-    console.text(str(page))
+    found = write_matrix(open_model(args), args.data, args.path, args.limit, args.batch)
+    console.data({"page": str(args.path), "rows": [one.row() for one in found]})
+    for line in markdown(found):
+        console.text(line)
+    console.note(f"The page: {args.path}")
     return 0
 
 
@@ -205,5 +208,5 @@ def interleaved(args: Arguments, console: Console) -> int:
 
 COMMANDS: Mapping[str, Callable[[Arguments, Console], int]] = {
     "run": run, "ls": ls, "compare": compare_runs, "paper": paper, "matrix": matrix,
-    "interleaved": interleaved, "tokenizer": tokenizer,
+    "interleaved": interleaved, "tokenizer": tokenizer, "form": form, "people": people,
 }  # fmt: skip
