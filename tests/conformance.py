@@ -1,6 +1,6 @@
 """Clients that no one here wrote, each in an environment of its own, against live servers; their matrix for docs/.
 
-PYTHONPATH=src python tests/conformance.py [CLIENT ...]    # installs them below MIO_CLIENTS, and writes the page
+python tests/conformance.py [CLIENT ...]    # installs them below MIO_CLIENTS, runs them, and writes their columns
 """
 
 from __future__ import annotations
@@ -235,41 +235,52 @@ def column(client: Client, servers: Servers, facts: Facts) -> Column:
     return found
 
 
-def page(columns: Mapping[Client, Column]) -> str:
-    """The matrix as Markdown."""
-    titles = [f"`{client.title}` {found['version']}" for client, found in columns.items()]
+def page(columns: Mapping[str, Column]) -> str:
+    """The matrix as Markdown; columns by the names of clients."""
+    found = [columns.get(client.name, {"version": "not run"}) for client in CLIENTS]
+    titles = [f"`{client.title}` {told['version']}" for client, told in zip(CLIENTS, found, strict=True)]
     lines = [["", *titles], ["---"] * (len(titles) + 1)]
-    lines += [[row, *(found.get(row, "–") for found in columns.values())] for row in ROWS]
+    lines += [[row, *(told.get(row, "–") for told in found)] for row in ROWS]
     return HEAD + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def read(text: str) -> dict[str, Column]:
+    """The columns of a page."""
+    lines = [line.strip("|\n").split("|") for line in text.splitlines() if line.startswith("|")]
+    (_, *titles), _, *rows = [[cell.strip() for cell in line] for line in lines]
+    found = {client.name: {"version": title.split("` ")[1]} for client, title in zip(CLIENTS, titles, strict=True)}
+    for name, *cells in rows:
+        for client, cell in zip(CLIENTS, cells, strict=True):
+            found[client.name] |= {name: cell} if cell != "–" else {}
+    return found
 
 
 HEAD = """# Clients that no one here wrote
 
-Written by `python tests/conformance.py`; each client is installed in an environment of its own and talks to live servers
-with the shipped model. Texts, and answers about media, must be those that plain HTTP gets; pictures and sounds must be
-files; streams must add up to the whole.
+Written by `python tests/conformance.py`; each client is installed in an environment of its own and talks to live
+servers with the shipped model. Texts, and answers about media, must be those that plain HTTP gets; pictures and sounds
+must be files; streams must add up to the whole.
 
 - **yes**: it arrived, and was right.
 - **dropped**: the server sends it (other columns have it), and the client keeps it from its user.
 - **–**: the client has no call for it.
 
-`/v1/responses` is how pictures reach clients that drop them in chat. "Retry after 429": the server sends the first request
-away with `Retry-After`, and the client comes back by itself. "Error in a stream": the engine fails in the middle of an
-answer, and the client raises its own error.
+`/v1/responses` is how pictures reach clients that drop them in chat. "Retry after 429": the server sends the first
+request away with `Retry-After`, and the client comes back by itself. "Error in a stream": the engine fails in the
+middle of an answer, and the client raises its own error.
 
 """
 
 
 def main(names: list[str]) -> None:
-    """All clients make the page; some are only shown."""
-    columns: dict[Client, Column] = {}
+    """All clients, or some; columns of the others stay as the page has them."""
+    columns = read(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
     with servers(mio.load()) as live:
         told = facts(live)
         for client in (c for c in CLIENTS if not names or c.name in names):
-            columns[client] = column(client, live, told)
-            print(client.name, json.dumps(columns[client]), flush=True)
-    if not names:
-        PAGE.write_text(page(columns), encoding="utf-8")
+            columns[client.name] = column(client, live, told)
+            print(client.name, json.dumps(columns[client.name]), flush=True)
+    PAGE.write_text(page(columns), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The matrix of docs/conformance.md is what the clients do. Each needs its own environment: slow, and from the network."""
+"""The matrix of docs/conformance.md is what clients do. Each has an environment of its own: slow, from the network."""
 
 from __future__ import annotations
 
@@ -12,25 +12,20 @@ import mio
 from mio.types import MissingError
 
 
-def written() -> list[list[str]]:
-    """The cells of the page's table, without the line below its head."""
-    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [cells[0], *cells[2:]]
+def test_the_page_tells_what_every_client_does_and_none_fails() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    columns = conformance.read(text)
+    assert conformance.page(columns) == text
+    for client in CLIENTS:
+        column = columns[client.name]
+        assert column.pop("version")[0].isdigit()
+        assert set(column) <= {*ROWS} and set(column.values()) <= {"yes", "dropped"}
+        assert all(column[row] == "yes" for row in ("text", "stream", "image in", "audio in", "errors"))
 
 
-def test_the_page_tells_every_row_of_every_client_and_none_fails() -> None:
-    head, *rows = written()
-    assert [cell.split("`")[1] for cell in head[1:]] == [client.title for client in CLIENTS]
-    assert [row[0] for row in rows] == [*ROWS]
-    assert {cell for row in rows for cell in row[1:]} == {"yes", "dropped", "–"}
-
-
-def test_a_matrix_has_a_line_for_every_row_and_a_dash_where_there_is_no_call() -> None:
-    one, other = CLIENTS[:2]
-    text = conformance.page({one: {"version": "3.1", "text": "yes"}, other: {"version": "2.0", "stream": "no: why"}})
-    assert "| text | yes | – |\n| stream | – | no: why |\n" in text
-    assert text.count("\n| ") == len(ROWS) + 2 and "`openai (Python)` 3.1" in text
+def test_a_page_is_read_as_it_was_written() -> None:
+    columns = {client.name: {"version": f"{n}.1", ROWS[n]: "yes"} for n, client in enumerate(CLIENTS)}
+    assert conformance.read(conformance.page(columns)) == columns
 
 
 @pytest.fixture(scope="module")
@@ -49,4 +44,5 @@ def test_a_client_does_what_the_page_says(live: tuple[Servers, Facts], number: i
     except MissingError as error:
         pytest.skip(f"{client.name} cannot be installed: {error}")
     found = conformance.column(client, *live)
-    assert {row: found.get(row, "–") for row in ROWS} == {row: cells[number] for row, *cells in written()[1:]}
+    written = conformance.read(PAGE.read_text(encoding="utf-8"))[client.name]
+    assert found | {"version": ""} == written | {"version": ""}  # a later version may do the same

@@ -86,7 +86,9 @@ report(
         "video in": lambda: about(linked("video"), "How does it move?") == FACTS["watched"],
         "image out": lambda: is_png(said(FOX, modalities=["image"]).images[0]["image_url"]["url"]),
         "image out, streamed": lambda: is_png(streamed_picture()),
-        "audio out": lambda: is_wav(said(SEVEN, **SOUND_OUT | {"audio": {"voice": "theo", "format": "wav"}}).audio.data),
+        "audio out": lambda: is_wav(
+            said(SEVEN, **SOUND_OUT | {"audio": {"voice": "theo", "format": "wav"}}).audio.data
+        ),
         "audio out, streamed": lambda: streamed_sound() == said(SEVEN, **SOUND_OUT).audio.data,
         "video out": lambda: bool(said("Film a red ball moving left.", modalities=["video"]).videos),
         "order of parts": lambda: said(FOX, modalities=["image"]).parts == [{"type": "image", "index": 0}],

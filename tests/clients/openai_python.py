@@ -95,7 +95,9 @@ report(
         "video in": lambda: about(linked("video"), "How does it move?") == FACTS["watched"],
         "image out": lambda: is_png(said(FOX, modalities=["image"]).images[0]["image_url"]["url"]),
         "image out, streamed": lambda: is_png(added(FOX, modalities=["image"]).images[0]["image_url"]["url"]),
-        "audio out": lambda: is_wav(said(SEVEN, **SOUND_OUT | {"audio": {"voice": "theo", "format": "wav"}}).audio.data),
+        "audio out": lambda: is_wav(
+            said(SEVEN, **SOUND_OUT | {"audio": {"voice": "theo", "format": "wav"}}).audio.data
+        ),
         "audio out, streamed": lambda: audio_of(added(SEVEN, **SOUND_OUT)) == audio_of(said(SEVEN, **SOUND_OUT)) != b"",
         "video out": lambda: said("Film a red ball moving left.", **CLIP_OUT).videos[0]["video_url"]["url"] != "",
         "order of parts": lambda: said(FOX, modalities=["image"]).parts == [{"type": "image", "index": 0}],
