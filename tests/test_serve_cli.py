@@ -39,7 +39,13 @@ def served(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_it_serves_and_finishes_what_is_under_way_when_it_is_told_to_end(folder: Path) -> None:
-    body = {"messages": [{"role": "user", "content": "Go"}], "temperature": 2, "max_tokens": 400, "stream": True}
+    body = {
+        "messages": [{"role": "user", "content": "Go"}],
+        "temperature": 2,
+        "seed": 3,
+        "max_tokens": 150,
+        "stream": True,
+    }
     with served(folder) as (process, base), httpx.Client(base_url=base, timeout=60) as client:
         while not _up(client):
             pass

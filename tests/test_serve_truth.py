@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -127,6 +128,17 @@ def test_sound_begins_while_it_is_being_said(model: Model) -> None:
     near = np.frombuffer(bytes(answer.pcm), "<i2"), np.frombuffer(pcm(whole), "<i2")
     assert_allclose(*near, atol=1)  # 1 of 32,768: of chunks decoded with less to come after them
     assert answer.parts == [{"type": "audio", "index": 0, "start": 0.0, "end": whole.seconds}]
+
+
+def test_speech_as_bare_pcm_is_what_its_events_say(live: Live) -> None:
+    body = {"input": "x", "response_format": "pcm", "seed": 1, "temperature": 2, "max_tokens": 300}
+    with live.http.stream("POST", "/v1/audio/speech", json=body) as reply:
+        assert reply.headers["content-type"] == "audio/pcm" and reply.headers["x-ai-generated"] == "true"
+        pieces = [*reply.iter_raw()]
+    with live.http.stream("POST", "/v1/audio/speech", json=body | {"stream_format": "sse"}) as reply:
+        told = [json.loads(line[6:]) for line in reply.iter_lines() if line.startswith("data: {")]
+    assert told[-1]["type"] == "speech.audio.done"
+    assert b"".join(pieces) == b"".join(base64.b64decode(event["audio"]) for event in told[:-1])
 
 
 def test_every_id_is_counted_once_by_its_kind(model: Model) -> None:
