@@ -226,7 +226,7 @@ def column(client: Client, servers: Servers, facts: Facts) -> Column:
     told = json.dumps(facts | {"way": client.way})
     env = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": ""}
     with servers.refusing():
-        done = subprocess.run(words, input=told, capture_output=True, text=True, env=env, timeout=300)
+        done = subprocess.run(words, input=told, capture_output=True, text=True, env=env, timeout=900)
     found: Column = {}
     for line in done.stdout.splitlines():
         found |= json.loads(line) if line.startswith("{") else {}
