@@ -142,7 +142,7 @@ class Stream:
         self.processor, vocab = processor, processor.vocab
         self.opens = {vocab.bounds(r.name)[0]: r for r in vocab.rows if r.size}
         self.held: list[int] = []  # ids of the part that is not whole yet
-        self.span: _OpenSpan | None = None
+        self.span: OpenSpan | None = None
 
     def take(self, id: int) -> list[Text | Media]:
         """The parts that this id completes."""
@@ -151,7 +151,7 @@ class Stream:
         if id in self.opens:
             before, self.held = self.end(), [id]
             row = self.opens[id]
-            self.span = _OpenSpan(row, self.processor.vocab, self.processor.tokenizer(row.name))
+            self.span = OpenSpan(row, self.processor.vocab, self.processor.tokenizer(row.name))
             return before
         self.held.append(id)
         return [] if self.processor.text.decode(self.held).endswith("\ufffd") else self.end()
@@ -163,7 +163,7 @@ class Stream:
 
     def _inside(self, id: int) -> list[Text | Media]:
         self.held.append(id)
-        span: _OpenSpan = self.span  # type: ignore[assignment]
+        span: OpenSpan = self.span  # type: ignore[assignment]
         closed = span.take(id)
         self.span = None if closed else span
         if span.growing is not None:
@@ -173,7 +173,7 @@ class Stream:
         return self.end() if closed else []
 
 
-class _OpenSpan:
+class OpenSpan:
     """Codes of a span so far, by level. `growing`: the medium as it is made, where that can be had."""
 
     def __init__(self, row: Modality, vocab: Vocabulary, tokenizer: Tokenizer) -> None:

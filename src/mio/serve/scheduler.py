@@ -25,6 +25,7 @@ from mio.serve.reader import Reader, counts
 from mio.types import MioError
 
 log = logging.getLogger("mio.serve")
+QUICK = 0.02  # seconds of encoding between two steps of the model
 
 
 @dataclass(frozen=True)
@@ -194,18 +195,17 @@ class Scheduler:
         return late
 
     def _admit(self) -> None:
-        """One job, encoded; more would keep those under way waiting."""
-        stream = self._next()
-        if stream is None:
-            return
-        self.metrics.observe("mio_queue_seconds", time.monotonic() - stream.begun)
-        try:
-            request = self.model.request(stream.job)
-            ticket = self._engine.submit(request)
-        except Exception as error:
-            self._over(stream, self._told(error))
-            return
-        self.running[ticket] = _Run(stream, request, Reader(self.model, stream.job.out), stream.begun)
+        """Jobs as long as encoding them is quick; what takes longer would keep those under way waiting."""
+        end = time.monotonic() + QUICK
+        while time.monotonic() < end and (stream := self._next()) is not None:
+            self.metrics.observe("mio_queue_seconds", time.monotonic() - stream.begun)
+            try:
+                request = self.model.request(stream.job)
+                ticket = self._engine.submit(request)
+            except Exception as error:
+                self._over(stream, self._told(error))
+            else:
+                self.running[ticket] = _Run(stream, request, Reader(self.model, stream.job.out), stream.begun)
 
     def _next(self) -> Stream | None:
         """Of the client with the fewest answers under way, the one that has waited longest."""
