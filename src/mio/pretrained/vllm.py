@@ -1,4 +1,4 @@
-"""A model as a folder that an unpatched vLLM serves: a stock one, and the mask of its answers as grammars to send along.
+"""A model as a folder that an unpatched vLLM serves: a stock one, and the mask of its answers as grammars to send.
 
 vLLM takes a grammar with a request (`structured_outputs`), in llguidance's dialect of Lark, where <[3,7-9]> is any of
 these ids. So the mask needs no code of ours in its process, and no string is ever matched: ids alone are.
@@ -141,9 +141,11 @@ def _compare(outgoing: Outgoing, name: str, matcher: Any) -> None:
         id = int(dice.choice(allowed[-1:] if dice.random() < 0.1 else allowed))
         own.take(id)
         matcher.consume_token(id)
+    if not matcher.is_accepting():
+        raise DataError(f"The grammar of {name} does not end where mio's does.")
 
 
-def answer_grammar(outgoing: Outgoing, name: str, tokens: int = 10_000) -> Grammar:
+def answer_grammar(outgoing: Outgoing, name: str, tokens: int = 10**6) -> Grammar:
     """What mio lets through for such an answer, with room that never runs out."""
     vocab = outgoing.vocab
     rules = [
@@ -189,6 +191,6 @@ reply = client.chat.completions.create(model="DIR", messages=messages, max_token
 print(reply.choices[0].token_ids)
 {code}
 
-These grammars know no budget: an answer that `max_tokens` ends may break off inside a span. A span of free length has at
+These grammars know no budget: an answer that `max_tokens` ends may break off in a span. A span of free length has at
 most {steps} steps. {tried}
 """
