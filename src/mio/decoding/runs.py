@@ -17,6 +17,7 @@ from mio.decoding.pattern import TEXT, One, Repeat
 from mio.types import DataError
 
 NONE = np.empty(0, np.int64)
+NO_ID = -1  # forced where an answer is over; the model never sees it
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Run:
         of `leave` was there before."""
         if not len(self.leave):
             limits = Limits(self.most + 1, Repeat(One(TEXT), self.most, self.most))
-            return Grammar([], self.stay, int(self.stay[0]), limits)
+            return Grammar([], self.stay, NO_ID, limits)
         stop, *stops = map(int, self.leave)
         limits = Limits(self.most + 1, Repeat(One(TEXT), 0, None), stops=frozenset(stops))
         return Grammar([], np.concatenate([self.stay, self.leave[1:]]), stop, limits)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -116,13 +117,11 @@ class Fleet:
         ]
 
     def _said(self) -> Iterator[tuple[_Flight, Call | None, Word]]:
-        """All words there are; one that comes soon, where there is none."""
-        try:
+        """All words there are now; one that comes soon, where there is none."""
+        with suppress(Empty):
             yield self._words.get(timeout=PATIENCE)
-            while True:
-                yield self._words.get_nowait()
-        except Empty:
-            return
+        for _ in range(self._words.qsize()):
+            yield self._words.get()
 
     def _advance(self, flight: _Flight, word: Word) -> Event:
         try:
