@@ -14,6 +14,7 @@ import pytest
 from fabricate import fabricate_model
 from serving import PICTURE, Live, data_url, running
 
+import mio.serve.fleet
 from mio.decoding.engine import Engine
 from mio.decoding.request import Request
 from mio.decoding.sampling import GREEDY
@@ -76,6 +77,12 @@ def test_answers_of_all_kinds_side_by_side_are_those_of_the_model(front: tuple[M
     assert found == answered(Engine(model.backbone, 5), *(asked(model, out) for out in OUTS))
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mio.serve.fleet, "WAIT", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_back_end_that_breaks_off_is_asked_again_from_there(front: tuple[Model, Backend], back: Live) -> None:
     plane, backend = front
     (whole,) = answered(Fleet(backend), asked(plane, "speech"))
@@ -85,6 +92,7 @@ def test_a_back_end_that_breaks_off_is_asked_again_from_there(front: tuple[Model
         assert breaks == [1500] * 3
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_back_end_that_is_gone_ends_the_answer_and_no_other(front: tuple[Model, Backend]) -> None:
     plane, backend = front
     fleet = Fleet(replace(backend, upstream=Upstream("http://127.0.0.1:1/v1")))

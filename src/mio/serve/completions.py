@@ -75,7 +75,7 @@ def _reply(head: Head, choice: dict[str, Any], usage: Usage | None) -> dict[str,
 
 
 def _finish(work: Continuation, last: int | None) -> str:
-    return "stop" if last in work.run.leave else "length"
+    return "stop" if last is not None and last in work.run.leave else "length"
 
 
 async def _lines(head: Head, work: Continuation, stream: Stream) -> AsyncIterator[str]:
