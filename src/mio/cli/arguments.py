@@ -62,6 +62,9 @@ class Arguments(argparse.Namespace):
     lanes: int
     queue: int
     marks: bool
+    engine: Literal["own", "openai"]
+    base_url: str  # of a back end
+    bare: bool
     task: str  # of an evaluation, by name
     tasks: list[str]
     first: Path  # a run

@@ -16,12 +16,23 @@ from mio.pretrained.gguf_file import export_gguf
 from mio.pretrained.hub import locate
 from mio.pretrained.inventory import readable, size
 from mio.pretrained.stock import Outgoing
+from mio.pretrained.vllm import GRAMMARS, export_vllm
 
 
 def hf(args: Arguments, console: Console) -> int:
     proof = export(_outgoing(args), args.folder, args.dtype, round(args.shard * 1e9), args.load)
     console.note(checks(proof))
     console.data({"folder": str(args.folder), "bytes": size(args.folder)} | describe(proof))
+    console.text(str(args.folder))
+    return 0
+
+
+def vllm(args: Arguments, console: Console) -> int:
+    checked = export_vllm(_outgoing(args), args.folder, args.dtype, round(args.shard * 1e9), args.load)
+    console.note(checks(checked.proof))
+    tried = "not tried: llguidance is not installed" if checked.grammars is None else f"{checked.grammars} tried"
+    console.note(f"Grammars for vLLM's requests are in {GRAMMARS} ({tried}). Serve the folder as its README.md says.")
+    console.data({"folder": str(args.folder), "grammars": checked.grammars} | describe(checked.proof))
     console.text(str(args.folder))
     return 0
 
