@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from mio.data.formats import FORMATS, Format
+from mio.data.formats import FORMATS, Format, packed
 from mio.data.readers import Entry, Reader, reader_of
 from mio.media import Limits, read, sniff
+from mio.processor import name_of, source_of
 from mio.types import DataError, Document, MediaBytes, MediaFile, MioError, MissingError, Part, Sample, Turns
 
 _LIMITS = Limits()
@@ -59,7 +60,8 @@ class Reading:
     def _made(self, entry: Entry, reader: Reader) -> Iterator[Sample]:
         if isinstance(entry.record, MioError):
             raise entry.record
-        content = (self.format or FORMATS[reader.format]).read(entry.record, reader.root(self.path))
+        root = packed(entry.record, reader.root(self.path))
+        content = (self.format or FORMATS[reader.format]).read(entry.record, root)
         name = entry.record.get("id", entry.record.get("__key__", entry.line))
         license = str(entry.record.get("license", ""))
         for part, one in content.items() if isinstance(content, dict) else [("", content)]:
@@ -86,7 +88,8 @@ def media_of(content: Document | Turns) -> list[MediaFile | MediaBytes]:
 
 def check_media(file: MediaFile | MediaBytes, limits: Limits = _LIMITS) -> None:
     """Decode it within limits. Raises: DataError where it is damaged, too large or of another modality."""
-    source, name = (file.data, file.name) if isinstance(file, MediaBytes) else (file.path, file.path.name)
+    name = Path(name_of(file)).name
+    source = source_of(file, limits)
     if (found := sniff(source, limits)) != file.modality:
         raise DataError(f"{name} holds {found}, not {file.modality}.", at=name)
     try:
