@@ -142,7 +142,7 @@ def test_media_may_be_members_of_an_archive(root: Path) -> None:
     segments = [{"type": "image", "image": "b/x.png"}, {"type": "video", "video": "a/x.png"}]
     content = Segments().read({"segments": segments, "image_pack": "b.zip"}, a)
     assert content.parts == (MediaFile(b, "image", "b/x.png"), MediaFile(a, "video", "a/x.png"))
-    with pytest.raises(MissingError, match="no member 'b/x.png'"):
+    with pytest.raises(MissingError, match="no member"):
         Segments().read({"segments": segments[:1]}, a)
     with pytest.raises(DataError, match="leads out"):
         packed({"pack": "../a.zip"}, a)

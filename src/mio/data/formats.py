@@ -80,6 +80,17 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Alone:
+    """One medium without words."""
+
+    media: str
+    kind: str
+
+    def read(self, record: Mapping[str, Any], root: Path) -> Document:
+        return Document((medium(_field(record, self.media, object), self.kind, root),))
+
+
+@dataclass(frozen=True)
 class Plain:
     """A text, and nothing else."""
 
@@ -186,7 +197,7 @@ class Preference:
         return {end: self.conversation.read({**record, "messages": turns}, root) for end, turns in both.items()}
 
 
-Format = Conversation | Pair | Plain | Segments | Columns | Sentences | Members | Preference
+Format = Conversation | Pair | Alone | Plain | Segments | Columns | Sentences | Members | Preference
 Content = Document | Turns | dict[str, Turns]  # one sample, or several with a name each
 
 FORMATS: dict[str, Format] = {
@@ -195,6 +206,7 @@ FORMATS: dict[str, Format] = {
     "captions": Pair("image", "image", "caption"),
     "manifest": Pair("audio_filepath", "speech", "text"),
     "videos": Pair("video", "video", "caption"),
+    "film": Alone("video", "video"),
     "text": Plain(),
     "segments": Segments(),
     "obelics": Columns(),

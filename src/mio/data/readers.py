@@ -238,11 +238,17 @@ def _beside(path: Path) -> Path:
     return pack if pack.is_file() else path.parent
 
 
+def _itself(path: Path) -> Iterator[Entry]:
+    """A video of its own, as a record."""
+    yield Entry(1, {"id": path.name, "video": path.name}, _digest(stamp(path).encode()))
+
+
 READERS: dict[str, Reader] = {
     ".jsonl": Reader(_lines, "messages", _beside),
     ".tar": Reader(_tar, "members"),
     ".parquet": Reader(_rows, "captions"),
     ".trans.txt": Reader(_transcripts, "manifest"),
+    **{suffix: Reader(_itself, "film") for suffix, kind in MODALITY_BY_SUFFIX.items() if kind == "video"},
 }
 _FOLDER = Reader(_folder, "members", lambda path: path)
 _SPOKEN = Reader(_transcripts, "manifest", lambda path: path)

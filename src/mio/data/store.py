@@ -67,8 +67,10 @@ def write_store(
     commit(folder, write)
 
 
-def join_stores(folder: Path, parts: Sequence[Path], fingerprint: str) -> None:
-    """One store of all samples of several, in their order."""
+def join_stores(
+    folder: Path, parts: Sequence[Path], fingerprint: str, beside: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """One store of all samples of several, in their order. `beside`: as in `write_store`."""
 
     def write(staging: Path) -> None:
         for name in ("ids.bin", "samples.jsonl"):
@@ -76,6 +78,8 @@ def join_stores(folder: Path, parts: Sequence[Path], fingerprint: str) -> None:
                 for part in parts:
                     with (part / name).open("rb") as piece:
                         shutil.copyfileobj(piece, whole)
+        for name, value in beside.items():
+            write_json(staging / name, value)
         lengths = [np.diff(mapped(part / "offsets.npy")) for part in parts]
         _finish(staging, np.concatenate([np.zeros(0, np.int64), *lengths]), fingerprint)
 
