@@ -137,7 +137,12 @@ def _fits(scorer: Scorer | None, least: float) -> Reason:
         raise MissingError(
             "A rule asks for CLIP's score, and there is no CLIP.", fix="Give --witnesses, or drop the rule."
         )
-    judge = filters.score(lambda thing: scorer(thing.medium, thing.text), least)
+
+    def value(thing: Thing) -> float:
+        assert isinstance(thing.medium, Image)
+        return scorer(thing.medium, thing.text)
+
+    judge = filters.score(value, least)
     return lambda thing: judge(thing) if thing.text else ""
 
 
