@@ -53,7 +53,13 @@ class Arguments(argparse.Namespace):
     shard: float  # GB
     load: bool
     format: str  # of data, by name
+    engine: Literal["local", "ray"]
+    fields: list[str]  # FIELD=NAME, of a format
+    rules: list[str]  # RULE=VALUE, or the name of the paper's for a kind of data
     max_bad_fraction: float
+    seen_by: str  # who captions frames: "model", or an endpoint
+    heard_by: str  # who writes speech down: "model", "nobody", or an endpoint
+    told_by: str  # who makes one text of both: "rule", or an endpoint
     host: str
     port: int
     names: list[str]  # of the server, in Host headers

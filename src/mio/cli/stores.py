@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mio.checkpoint import read_json
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
+from mio.cli.datafiles import accounts_of
 from mio.cli.inputs import open_speaker
 from mio.cli.runs import find_recipe
 from mio.config import from_dict, suggest
@@ -22,6 +23,7 @@ from mio.data.packing import turns
 from mio.data.plan import Mix, Plan, Slot, write_plan
 from mio.data.stats import Tally, realised, table, tally
 from mio.data.store import Store
+from mio.evals.dropped import sections
 from mio.evals.packs import Look, Shown
 from mio.processor import Processor
 from mio.recipe import Recipe, Run
@@ -88,7 +90,8 @@ def _write_page(args: Arguments, console: Console, store: Store, speaker: Proces
         titles = [f"Pack {n}" + (f", {order[n % len(order)]}" if len(order) > 1 else "") for n in range(len(plan))]
         packs = [_shown(title, store, plan, n, mix.tokens) for n, title in enumerate(titles)]
     facts = {"store": str(args.path), "stage": args.stage or "none", "samples": f"{len(store):,}"}
-    path.write_text(Look(speaker, kinds, of).page(packs, facts), encoding="utf-8")
+    html = Look(speaker, kinds, of).page(packs, facts, sections(accounts_of(args.path)))
+    path.write_text(html, encoding="utf-8")
     console.data({"page": str(path)})
     console.text(str(path))
     return 0
