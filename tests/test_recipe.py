@@ -13,16 +13,18 @@ import pytest
 import torch
 import yaml
 from fabricate_llama import SMALL as BASE
-from fabricate_llama import folder_of
+from fabricate_llama import VARIANTS, folder_of
 
 import mio.recipe
 from mio.checkpoint import load_tensors, read_json, sha256, write_json
+from mio.cli import main
 from mio.cli.report_card import candidates
 from mio.config import dump_yaml, from_dict, override
 from mio.decoding.sampling import GREEDY
+from mio.models.backbone import BackboneConfig
 from mio.pipeline import load
 from mio.pretrained.export import export
-from mio.pretrained.llama import read_backbone
+from mio.pretrained.llama import read_backbone, read_config
 from mio.pretrained.proof import TALKS, TEXTS
 from mio.pretrained.stock import Outgoing
 from mio.recipe import Recipe, Run, Work, run, with_needs
@@ -155,9 +157,17 @@ def grown(base: Path, out: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
     for part in ("image", "speech"):
         shutil.copytree(out / part, folder / part)
     gauge = (f"stages.0.gauge.{word}" for word in ("every=1", "packs=1", "best=true"))
-    recipe = override(small(), [f"init={base}", *gauge])
-    run(Run(recipe, SAMPLE, folder), ("text", "prepare", "model"))
-    return Run(recipe, SAMPLE, folder)
+    recipe = override(small(), gauge)
+    train(recipe, base, folder, "text,prepare,model")
+    return Run(override(recipe, [f"init={base}"]), SAMPLE, folder)
+
+
+def train(recipe: Recipe, base: Path, out: Path, only: str) -> None:
+    """`mio train`, as it is typed."""
+    path = out.with_suffix(".yaml")
+    path.write_text(dump_yaml(recipe), encoding="utf-8")
+    words = ["train", path, "--init", base, "--data", SAMPLE, "--out", out, "--only", only, "--workers", 1, "-q"]
+    assert main([str(w) for w in words]) == 0
 
 
 def test_a_recipe_starts_from_a_base_model_whose_rows_keep_every_bit(base: Path, grown: Run, tmp_path: Path) -> None:
@@ -200,6 +210,27 @@ def test_a_model_grown_from_a_base_leaves_as_a_stock_folder(grown: Run, tmp_path
     parts = (held.vocab, held.text, held.template)
     proof = export(Outgoing("grown", model.backbone, *parts, GREEDY, grown.out / "model"), tmp_path / "hf")
     assert proof.lossless and proof.texts == len(TEXTS) + 2 * len(TALKS)
+
+
+@pytest.mark.parametrize("shape", VARIANTS[1:], ids=["tied", "biases", "norms of queries and keys, tied"])
+def test_every_family_of_base_models_is_trained_by_the_command(
+    shape: BackboneConfig, base: Path, grown: Run, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, replace(shape, vocabulary=read_config(base).vocabulary, positions=512))
+    shutil.copy(base / "tokenizer.json", folder)
+    for part in ("text", "image", "speech", "prepare"):
+        shutil.copytree(grown.out / part, tmp_path / "run" / part)
+    train(replace(small(), stages=small().stages[:1]), folder, tmp_path / "run", "model")
+
+    model, start = load(tmp_path / "run" / "model"), read_backbone(folder, torch.float32)
+    assert model.config.backbone == replace(start.config, vocabulary=len(model.processor.vocab))
+    assert (model.backbone.lm_head.weight is model.backbone.model.embed_tokens.weight) == shape.tied
+    learnt = model.backbone.state_dict()
+    assert learnt.keys() == start.state_dict().keys()
+    rounded = {name: tensor.bfloat16().float() for name, tensor in start.state_dict().items()}  # as models are saved
+    changes = {name: (learnt[name][: len(tensor)] - tensor).abs().max() for name, tensor in rounded.items()}
+    assert max(changes.values()) < 0.2  # biases and norms are random in the base, so none was lost
+    assert changes["model.layers.1.self_attn.q_proj.weight"] > 0
 
 
 def broken(run: Run) -> None:

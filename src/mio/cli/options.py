@@ -20,7 +20,17 @@ class Row:
 
 
 def model_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, metavar="DIR", help="a model folder (default: the model that ships)")
+    about = "a model folder, or the id of a released model (default: the model that ships)"
+    parser.add_argument("--model", type=Path, metavar="MODEL", help=about)
+    hub_options(parser)
+
+
+def hub_options(parser: argparse.ArgumentParser) -> None:
+    """Where the model is an id."""
+    about = "the branch, tag or commit of an id (default: its newest)"
+    parser.add_argument("--revision", metavar="NAME", help=about)
+    about = "take an id's files from this machine, and never ask the network; so does HF_HUB_OFFLINE=1"
+    parser.add_argument("--offline", action="store_true", help=about)
 
 
 def profile_option(parser: argparse.ArgumentParser) -> None:

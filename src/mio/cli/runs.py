@@ -18,6 +18,7 @@ from mio.cli.console import Console
 from mio.cli.errors import Interruption
 from mio.cli.inputs import fast_matmul
 from mio.config import dump_yaml, load_yaml, override, suggest, to_dict
+from mio.pretrained.hub import locate
 from mio.recipe import STAGES, Recipe, Run, run, with_needs
 from mio.train.loop import Interrupted
 from mio.train.parallel import torchrun
@@ -134,7 +135,8 @@ def demo(args: Arguments, console: Console) -> int:
     from mio.demo import run as run_demo
 
     fast_matmul()
-    page = run_demo(args.folder, args.model, args.small)
+    model = args.model and locate(args.model, revision=args.revision, offline=args.offline)
+    page = run_demo(args.folder, model, args.small)
     console.data({"page": str(page)})
     console.text(str(page))
     return 0

@@ -54,7 +54,8 @@ class QuantizedLinear(nn.Module):
 
     def fill(self, weight: Tensor) -> None:
         """Take float weights (out, in), a block at a time, so that little memory is needed beside the result."""
-        blocks = [self.pack(rows) for rows in weight.detach().split(ROWS)]
+        rows = len(weight) if weight.is_meta else ROWS  # what is not there needs no sparing
+        blocks = [self.pack(block) for block in weight.detach().split(rows)]
         self.weight, self.scale = (torch.cat(parts) for parts in zip(*blocks, strict=True))
 
     def dequantized(self, dtype: torch.dtype) -> Tensor:

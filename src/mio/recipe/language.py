@@ -18,8 +18,9 @@ from mio.config import to_dict
 from mio.data.loader import Loader
 from mio.data.plan import Mix, Plan, Slot, write_plan
 from mio.data.prepare import encode_items
+from mio.data.pretraining import PRETRAINING
 from mio.data.store import Record, Store, write_store
-from mio.data.tasks import INSTRUCT, PRETRAINING, Shelf, Task
+from mio.data.tasks import INSTRUCT, Shelf, Task
 from mio.layers import Batch
 from mio.models.backbone import Backbone
 from mio.pipeline import ModelConfig, load_processor, save
