@@ -32,7 +32,7 @@ def run(args: Arguments, console: Console) -> int:
     if args.task not in known:
         raise MioError(f"No task {args.task!r}.", fix=suggest(args.task, known))
     task = known[args.task]
-    model = open_model(args.model, args.dtype, args.bits)
+    model = open_model(args)
     document = _measured(task, model, args.run or Path("evals") / task.name, args)
     console.data(document)
     for line in _lines(document):
@@ -138,7 +138,7 @@ def paper(args: Arguments, console: Console) -> int:
     for name in wanted:
         if name not in TASKS:
             raise MioError(f"No task {name!r}.", fix=suggest(name, TASKS))
-    model = open_model(args.model, args.dtype, args.bits)
+    model = open_model(args)
     found = {name: _tried(TASKS[name], model, args) for name in wanted}
     rows = [_row(line, found) for line in PUBLISHED if line.task in wanted or not (line.task or args.tasks)]
     console.data(rows)
@@ -188,7 +188,7 @@ def _mark(row: Mapping[str, Any]) -> str:
 def matrix(args: Arguments, console: Console) -> int:
     from mio.evals.matrix_page import markdown, write_matrix
 
-    found = write_matrix(open_model(args.model), args.data, args.path, args.limit, args.batch)
+    found = write_matrix(open_model(args), args.data, args.path, args.limit, args.batch)
     console.data({"page": str(args.path), "rows": [one.row() for one in found]})
     for line in markdown(found):
         console.text(line)
@@ -199,7 +199,7 @@ def matrix(args: Arguments, console: Console) -> int:
 def interleaved(args: Arguments, console: Console) -> int:
     from mio.evals.interleaved import report, tell
 
-    found = report(tell(open_model(args.model), args.limit, args.seed, args.batch))
+    found = report(tell(open_model(args), args.limit, args.seed, args.batch))
     console.data({"faults": found.faults, "scores": {name: asdict(s) for name, s in found.scores.items()}})
     for name, s in found.scores.items():
         console.text(f"{name:12} {s.value:.3f} [{s.low:.3f}, {s.high:.3f}]  n={s.n}")
