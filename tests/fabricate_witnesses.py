@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
+    PreTrainedTokenizerFast,
     Wav2Vec2FeatureExtractor,
     WavLMConfig,
     WavLMForXVector,
@@ -32,16 +36,19 @@ def fabricate_witnesses(folder: Path) -> Path:
 
 
 def _clip(folder: Path) -> None:
-    words = {"vocab_size": 20, "bos_token_id": 1, "eos_token_id": 2}
+    sizes = {"vocab_size": 20, "bos_token_id": 1, "eos_token_id": 2}
     layers = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision = {**layers, "image_size": 16, "patch_size": 8}
     CLIPModel(
         CLIPConfig(
-            text_config=layers | words,
+            text_config=layers | sizes,
             vision_config=vision,
             projection_dim=8,
         )
     ).save_pretrained(folder)
+    words = Tokenizer(WordLevel({"[UNK]": 0, "a": 3, "fox": 4, "cat": 5}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(folder)
     CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
 
 
