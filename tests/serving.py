@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from mio.media import encode_audio, encode_image, encode_video
 from mio.pipeline import Model
 from mio.serve.app import Options, Served, build
 from mio.serve.connection import Server, configure
+from mio.serve.work import AnyEngine
 from mio.types import Audio, Image, Video
 
 PICTURE = encode_image(Image(np.full((20, 30, 3), 200, np.uint8)))
@@ -68,8 +69,10 @@ class Live:
 
 
 @contextmanager
-def running(model: Model, options: Options | None = None) -> Iterator[Live]:
-    live = Live(build(model, options))
+def running(
+    model: Model, options: Options | None = None, engine: Callable[[], AnyEngine] | None = None
+) -> Iterator[Live]:
+    live = Live(build(model, options, engine))
     live.thread.start()
     live.until(lambda: live.server.started)
     try:

@@ -64,13 +64,20 @@ class Grammar:
 
     def allowed(self) -> NDArray[np.int64]:
         """Ids of which any may come next; none when finished. Never written to: answers share it."""
+        return self.masks.of(self._next())
+
+    def choices(self) -> list[NDArray[np.int64]]:
+        """The same ids, apart where they mean different things: codes of a level, text, a begin, an end, the stop."""
+        return [self.masks.pieces[key] for key in self._next()]
+
+    def _next(self) -> tuple[Hashable, ...]:
         if self.finished:
-            return self.masks.of(())
+            return ()
         if self.span is not None:
-            return self.masks.of(self.span.allowed())
+            return self.span.allowed()
         ids, room = self.place.ids, self.left - 1  # the stop
         fit = [kind for kind, way in self.place.ways.items() if ids[kind] + way.need <= room]
-        return self.masks.of((*fit, self.stop) if self.place.may_end else tuple(fit))
+        return (*fit, self.stop) if self.place.may_end else tuple(fit)
 
     def take(self, id: int) -> None:
         """Move on by one id, which must be allowed."""

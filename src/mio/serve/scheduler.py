@@ -10,18 +10,19 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
 from mio.decoding.engine import Engine
 from mio.decoding.request import Event, Request
-from mio.pipeline import Job, Model
+from mio.pipeline import Model
 from mio.serve.answer import Piece, Usage
 from mio.serve.errors import ApiError, as_api_error
 from mio.serve.metrics import Metrics
 from mio.serve.reader import Reader, counts
+from mio.serve.work import AnyEngine, Ids, Untouched, Work, opened
 from mio.types import MioError
 
 log = logging.getLogger("mio.serve")
@@ -45,21 +46,24 @@ class End:
     usage: Usage
 
 
+Told = Piece | Ids | End | ApiError
+
+
 class Stream:
     """What comes of one job, for one coroutine: pieces, then an `End`. Errors are raised where they come."""
 
-    def __init__(self, job: Job, client: str, number: int) -> None:
+    def __init__(self, job: Work, client: str, number: int) -> None:
         self.job, self.client, self.number = job, client, number
         self.begun = time.monotonic()
         self.cancelled = False
-        self._events: asyncio.Queue[Piece | End | ApiError] = asyncio.Queue()
+        self._events: asyncio.Queue[Told] = asyncio.Queue()
         self.loop = asyncio.get_running_loop()
 
-    def put(self, event: Piece | End | ApiError) -> None:
+    def put(self, event: Told) -> None:
         """In the loop's thread."""
         self._events.put_nowait(event)
 
-    async def events(self) -> AsyncIterator[Piece | End]:
+    async def events(self) -> AsyncIterator[Piece | Ids | End]:
         while True:
             event = await self._events.get()
             if isinstance(event, ApiError):
@@ -77,9 +81,9 @@ class Post:
     """From the model's thread to the coroutines. Events are handed over together: every call wakes up a loop."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[Stream, Piece | End | ApiError]] = []
+        self._held: list[tuple[Stream, Told]] = []
 
-    def put(self, stream: Stream, event: Piece | End | ApiError) -> None:
+    def put(self, stream: Stream, event: Told) -> None:
         self._held.append((stream, event))
 
     def send(self) -> None:
@@ -89,7 +93,7 @@ class Post:
                 loop.call_soon_threadsafe(_deliver, [pair for pair in held if pair[0].loop is loop])
 
 
-def _deliver(held: Sequence[tuple[Stream, Piece | End | ApiError]]) -> None:
+def _deliver(held: Sequence[tuple[Stream, Told]]) -> None:
     for stream, event in held:
         stream.put(event)
 
@@ -100,14 +104,17 @@ class _Run:
 
     stream: Stream
     request: Request
-    reader: Reader
+    reader: Reader | Untouched
     last: float = 0.0  # when its newest id came
 
 
 class Scheduler:
-    """`submit` from a coroutine; all else happens in the thread, between `start` and `stop`."""
+    """`submit` from a coroutine; all else happens in the thread, between `start` and `stop`. `engine` makes what
+    decodes; by default, it is the model itself."""
 
-    def __init__(self, model: Model, load: Load, metrics: Metrics) -> None:
+    def __init__(
+        self, model: Model, load: Load, metrics: Metrics, engine: Callable[[], AnyEngine] | None = None
+    ) -> None:
         self.model, self.load, self.metrics = model, load, metrics
         self.waiting: list[Stream] = []
         self.running: dict[int, _Run] = {}
@@ -115,12 +122,13 @@ class Scheduler:
         self._changed = threading.Condition()
         self._numbers, self._post = count(), Post()
         self._mean = 1.0  # seconds of an answer, lately
+        self._new_engine = engine or self._own_engine
         self._engine = self._new_engine()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         metrics.gauges["mio_requests_running"] = lambda: len(self.running)
         metrics.gauges["mio_requests_waiting"] = lambda: len(self.waiting)
 
-    def _new_engine(self) -> Engine:
+    def _own_engine(self) -> AnyEngine:
         return Engine(self.model.backbone, max(self.load.lanes, 5))  # 5: the paper's beams
 
     def start(self) -> None:
@@ -134,7 +142,7 @@ class Scheduler:
     def idle(self) -> bool:
         return not (self.running or self.waiting)
 
-    def submit(self, jobs: Sequence[Job], client: str = "") -> list[Stream]:
+    def submit(self, jobs: Sequence[Work], client: str = "") -> list[Stream]:
         """Put the jobs of one request in line, all or none.
 
         Raises:
@@ -222,12 +230,12 @@ class Scheduler:
         while time.monotonic() < end and (stream := self._next()) is not None:
             self.metrics.observe("mio_queue_seconds", time.monotonic() - stream.begun)
             try:
-                request = self.model.request(stream.job)
+                request, reader = opened(self.model, stream.job)
                 ticket = self._engine.submit(request)
             except Exception as error:
                 self._over(stream, self._told(error))
             else:
-                self.running[ticket] = _Run(stream, request, Reader(self.model, stream.job.out), stream.begun)
+                self.running[ticket] = _Run(stream, request, reader, stream.begun)
 
     def _next(self) -> Stream | None:
         """Of the client with the fewest answers under way, the one that has waited longest."""

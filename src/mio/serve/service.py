@@ -29,6 +29,7 @@ from mio.serve.provenance import Provenance
 from mio.serve.scheduler import End, Scheduler, Stream
 from mio.serve.sound import ENCODERS
 from mio.serve.wording import Wording
+from mio.serve.work import Ids
 from mio.types import Image, Media, Message, Part, Text, Turns, Video
 
 T = TypeVar("T")
@@ -144,7 +145,7 @@ class Service:
                     for delta in answer.close():
                         yield delta
                     yield replace(event, reason="stop") if answer.stop.hit else event
-                elif not answer.stop.hit:
+                elif not (answer.stop.hit or isinstance(event, Ids)):
                     heavy = not isinstance(event, Text)
                     made = await asyncio.to_thread(answer.add, event) if heavy else answer.add(event)
                     if answer.stop.hit:
