@@ -36,12 +36,12 @@ def fabricate_witnesses(folder: Path) -> Path:
 
 
 def _clip(folder: Path) -> None:
-    words = {"vocab_size": 20, "bos_token_id": 1, "eos_token_id": 2}
+    sizes = {"vocab_size": 20, "bos_token_id": 1, "eos_token_id": 2}
     layers = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision = {**layers, "image_size": 16, "patch_size": 8}
     CLIPModel(
         CLIPConfig(
-            text_config=layers | words,
+            text_config=layers | sizes,
             vision_config=vision,
             projection_dim=8,
         )

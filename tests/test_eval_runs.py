@@ -207,8 +207,8 @@ def test_run_scores_resumes_and_fails_below_a_threshold(
     assert main(["eval", "ls", str(tmp_path)]) == 0 and "fabricated" in capsys.readouterr().out
     assert main(["eval", "compare", str(tmp_path / "a"), str(tmp_path / "a"), "--threshold", "0.05"]) == 0
     assert "p=1.0000" in capsys.readouterr().out
-    assert main(["eval", "run", "mmmlu", "--data", str(data)]) == 2
-    assert "Did you mean 'mmlu'" in capsys.readouterr().err
+    assert main(["eval", "run", "vizwizz", "--data", str(data)]) == 2
+    assert "Did you mean 'vizwiz'" in capsys.readouterr().err
 
 
 def test_compare_fails_where_the_second_is_surely_worse(

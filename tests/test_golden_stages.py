@@ -22,7 +22,16 @@ from mio.train.loop import fit
 
 V, KINDS = 60, ("text", "image", "speech")
 OF = np.repeat([0, 1, 2], V // 3)  # kind of every id
-GOLDEN: dict[str, tuple[float, ...]] = {}
+GOLDEN = {
+    "stage1-align": "4.199 4.13 4.026 3.977 3.844 3.814 3.697 3.676 3.547 3.529 "
+    "3.431 3.417 3.312 3.295 3.216 3.21 3.107 3.108 3.018 3.035",
+    "stage2-interleave": "3.347 3.427 3.247 3.338 3.171 3.237 3.092 3.161 3.024 3.083 "
+    "2.963 3.014 2.918 2.952 2.86 2.892 2.816 2.856 2.757 2.795",
+    "stage3-speech": "2.57 2.667 2.626 2.417 2.377 2.505 2.467 2.273 2.223 2.372 "
+    "2.324 2.142 2.109 2.256 2.235 2.054 2.009 2.171 2.141 1.952",
+    "sft": "2.22 2.171 2.237 2.628 2.344 2.549 1.977 2.264 2.166 2.34 "
+    "2.136 2.364 2.105 2.016 2.008 2.347 1.95 2.227 2.103 2.099",
+}
 
 
 def records() -> Iterator[Record]:
@@ -66,10 +75,8 @@ def curves(folder: Path) -> dict[str, list[float]]:
 
 def test_every_stages_first_twenty_losses_are_the_golden_ones(tmp_path: Path) -> None:
     found = curves(tmp_path)
-    Path("/tmp/e/golden.json").write_text(json.dumps(found))
     assert list(found) == list(GOLDEN) == [stage.name for stage in laptop().stages]
     for name, losses in GOLDEN.items():
-        assert found[name] == pytest.approx(losses, rel=5e-3), name
-    first, second, third, _ = found.values()
-    assert first[-1] < 0.8 * first[0]
-    assert second[0] > first[-1] or third[0] > second[-1]  # another mixture lifts the loss
+        assert found[name] == pytest.approx([float(loss) for loss in losses.split()], rel=5e-3), name
+    assert found["stage1-align"][-1] < 0.8 * found["stage1-align"][0]
+    assert found["stage2-interleave"][0] > 1.05 * found["stage1-align"][-1]  # another mixture lifts the loss

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fabricate_witnesses import fabricate_witnesses
+from transformers import CLIPImageProcessorPil, CLIPModel
 
 from mio.checkpoint import sha256
 from mio.evals.benchmarks.items import Item
@@ -80,3 +82,14 @@ def test_nobody_judges_who_is_not_there(tmp_path: Path) -> None:
         assert not nobody.has("clip")
         with pytest.raises(MissingError, match="no clip"):
             nobody.sees([])
+
+
+def test_a_text_fits_a_picture_as_clip_itself_says(folder: Path) -> None:
+    picture = read_image(folder / "a.png")
+    whole = CLIPModel.from_pretrained(folder / "clip").eval()
+    pixels = CLIPImageProcessorPil.from_pretrained(folder / "clip")(images=picture.pixels, return_tensors="pt")
+    ids = torch.tensor([[3, 4]])  # a fox
+    with torch.inference_mode():
+        logits = whole(input_ids=ids, attention_mask=torch.ones_like(ids), **pixels).logits_per_image
+        expected = float(logits / whole.logit_scale.exp())
+    assert Witnesses(folder).fits(picture, "a fox") == pytest.approx(expected, abs=1e-5)

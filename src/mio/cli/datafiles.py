@@ -12,8 +12,8 @@ from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.inputs import open_speaker
 from mio.config import override
+from mio.data.cluster import Cluster
 from mio.data.faults import Fault, check_media, summary, write_quarantine
-from mio.data.fleet import Fleet
 from mio.data.formats import Format, format_named
 from mio.data.keep import Account, Keep
 from mio.data.listing import PAPER, DataSet, read_listing
@@ -90,7 +90,7 @@ def make_store(args: Arguments, console: Console) -> int:
     opening = partial(speaker_and_witnesses, args)
     speaker = opening()
     jobs = [job for one, root in sets for job in one.jobs(root, speaker.processor.fingerprint, scorer)]
-    engine = Fleet(opening, args.workers).engine() if args.engine == "ray" else alone(speaker)
+    engine = Cluster(opening, args.workers).engine() if args.engine == "ray" else alone(speaker)
     try:
         tokenize(jobs, args.folder, args.max_bad_fraction, engine)
     finally:

@@ -62,7 +62,8 @@ class Run:
 
 def run_of(grammar: Grammar) -> Run:
     """What may come next, for as long as that does not change."""
-    allowed, stay, leave, most = grammar.allowed(), [], [], 1
+    allowed, most = grammar.allowed(), 1
+    stay, leave = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
     for ids in grammar.choices():
         count = _lasting(grammar, int(ids[0]), allowed)
         (stay if count > 1 else leave).append(ids)

@@ -82,7 +82,7 @@ class Backend:
         Raises:
             UpstreamError: there is no answer, or one without ids.
         """
-        return self.upstream.ids(self.body(prompt, run, GREEDY, 0))
+        return [*self.upstream.ids(self.body(prompt, run, GREEDY, 0))]
 
 
 class Fleet:

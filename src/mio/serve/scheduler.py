@@ -46,6 +46,9 @@ class End:
     usage: Usage
 
 
+Told = Piece | Ids | End | ApiError
+
+
 class Stream:
     """What comes of one job, for one coroutine: pieces, then an `End`. Errors are raised where they come."""
 
@@ -53,13 +56,12 @@ class Stream:
         self.job, self.client, self.number = job, client, number
         self.begun = time.monotonic()
         self.cancelled = False
-        self._events: asyncio.Queue[Piece | Ids | End | ApiError] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Told] = asyncio.Queue()
+        self.loop = asyncio.get_running_loop()
 
-    def put(self, event: Piece | Ids | End | ApiError) -> None:
-        """From the model's thread."""
-        with suppress(RuntimeError):  # the loop has closed: nobody listens
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+    def put(self, event: Told) -> None:
+        """In the loop's thread."""
+        self._events.put_nowait(event)
 
     async def events(self) -> AsyncIterator[Piece | Ids | End]:
         while True:
@@ -73,6 +75,27 @@ class Stream:
     def cancel(self) -> None:
         """The model stops before its next step; what is there so far ends with an `End`."""
         self.cancelled = True
+
+
+class Post:
+    """From the model's thread to the coroutines. Events are handed over together: every call wakes up a loop."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Stream, Told]] = []
+
+    def put(self, stream: Stream, event: Told) -> None:
+        self._held.append((stream, event))
+
+    def send(self) -> None:
+        held, self._held = self._held, []
+        for loop in {stream.loop for stream, _ in held}:
+            with suppress(RuntimeError):  # the loop has closed: nobody listens
+                loop.call_soon_threadsafe(_deliver, [pair for pair in held if pair[0].loop is loop])
+
+
+def _deliver(held: Sequence[tuple[Stream, Told]]) -> None:
+    for stream, event in held:
+        stream.put(event)
 
 
 @dataclass
@@ -97,7 +120,7 @@ class Scheduler:
         self.running: dict[int, _Run] = {}
         self.draining = self.stopped = False
         self._changed = threading.Condition()
-        self._numbers = count()
+        self._numbers, self._post = count(), Post()
         self._mean = 1.0  # seconds of an answer, lately
         self._new_engine = engine or self._own_engine
         self._engine = self._new_engine()
@@ -173,7 +196,9 @@ class Scheduler:
                 log.exception("the engine failed; it starts anew")
                 self._fail_all(ApiError("The engine failed.", status=500, code="engine_error"))
                 self._engine = self._new_engine()
+            self._post.send()
         self._fail_all(ApiError("The server is shutting down.", status=503, code="shutting_down"))
+        self._post.send()
 
     def _awake(self) -> bool:
         with self._changed:
@@ -196,7 +221,7 @@ class Scheduler:
     def _late(self, stream: Stream, now: float) -> bool:
         late = now - stream.begun > self.load.seconds
         if late:
-            stream.put(ApiError("The answer took too long.", status=503, code="deadline_exceeded"))
+            self._post.put(stream, ApiError("The answer took too long.", status=503, code="deadline_exceeded"))
         return late
 
     def _admit(self) -> None:
@@ -228,7 +253,7 @@ class Scheduler:
             try:
                 self._time(run, event)
                 for piece in run.reader.feed(event.ids):
-                    run.stream.put(piece)
+                    self._post.put(run.stream, piece)
                 if event.error is not None:
                     raise event.error
                 if event.finished:
@@ -252,7 +277,7 @@ class Scheduler:
     def _end(self, ticket: int, reason: str) -> None:
         run = self.running.pop(ticket)
         for piece in run.reader.close() if reason != "cancelled" else ():
-            run.stream.put(piece)
+            self._post.put(run.stream, piece)
         vocab = self.model.processor.vocab
         usage = Usage(counts(vocab, run.request.prompt), counts(vocab, run.request.out))
         for direction, numbers in (("in", usage.prompt), ("out", usage.completion)):
@@ -264,7 +289,7 @@ class Scheduler:
     def _over(self, stream: Stream, last: End | ApiError) -> None:
         result = "failed" if isinstance(last, ApiError) else "cancelled" if last.reason == "cancelled" else "finished"
         self.metrics.count(f"mio_answers_{result}")
-        stream.put(last)
+        self._post.put(stream, last)
 
     def _fail_all(self, error: ApiError) -> None:
         with self._changed:

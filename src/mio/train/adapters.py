@@ -7,6 +7,9 @@ an adapter trained here loads on the exported model too.
 from __future__ import annotations
 
 import importlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +93,8 @@ def adapt(backbone: Backbone, c: Lora) -> Adapted:
         target_modules=list(TARGETS),
         trainable_token_indices=dict.fromkeys(tables, rows) if c.first_row else None,
     )
-    return Adapted(backbone, _peft().PeftModel(_Stock(backbone), _knowing_ours(config)))
+    with _knowing_ours(config):
+        return Adapted(backbone, _peft().PeftModel(_Stock(backbone), config))
 
 
 def load_adapters(backbone: Backbone, folder: Path, train: bool = False) -> Adapted:
@@ -101,15 +105,20 @@ def load_adapters(backbone: Backbone, folder: Path, train: bool = False) -> Adap
     """
     if not (folder / "adapter_model.safetensors").is_file():
         raise MissingError("There are no adapters.", at=str(folder), fix="Name a folder that Adapted.save wrote.")
-    config = _knowing_ours(_peft().LoraConfig.from_pretrained(str(folder)))
-    stock = _Stock(backbone)
-    return Adapted(backbone, _peft().PeftModel.from_pretrained(stock, str(folder), is_trainable=train, config=config))
+    config, stock = _peft().LoraConfig.from_pretrained(str(folder)), _Stock(backbone)
+    with _knowing_ours(config):
+        tuned = _peft().PeftModel.from_pretrained(stock, str(folder), is_trainable=train, config=config)
+    return Adapted(backbone, tuned)
 
 
-def _knowing_ours(config: Any) -> Any:
-    """With quantized layers among those that take adapters (QLoRA). peft calls this way in experimental."""
+@contextmanager
+def _knowing_ours(config: Any) -> Iterator[None]:
+    """Quantized layers take adapters, too (QLoRA): peft calls this way in experimental, and warns of what it does not
+    know."""
     config._register_custom_module({QuantizedLinear: importlib.import_module("peft.tuners.lora").Linear})
-    return config
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unsupported layer type")
+        yield
 
 
 def _peft() -> Any:

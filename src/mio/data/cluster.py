@@ -18,7 +18,7 @@ from mio.types import DataError, MissingError
 
 
 @dataclass(frozen=True)
-class Fleet:
+class Cluster:
     """`open`: makes a speaker, in every worker. `window`: chunks of a worker that wait in memory."""
 
     open: Callable[[], Speaker]
@@ -37,7 +37,8 @@ class Fleet:
         def make(works: Iterator[Work]) -> None:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
             if not ray.is_initialized():
-                ray.init(num_cpus=self.workers, include_dashboard=False, log_to_driver=False)
+                here = {"num_cpus": self.workers, "include_dashboard": False}
+                ray.init(log_to_driver=False, **({} if os.environ.get("RAY_ADDRESS") else here))
             data.DataContext.get_current().enable_progress_bars = False
             while some := list(islice(works, self.window * self.workers)):
                 self._all(data, some)

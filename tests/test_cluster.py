@@ -17,7 +17,7 @@ from fabricate import fabricate_model
 from mio.cli.arguments import Arguments
 from mio.cli.datafiles import speaker_and_witnesses
 from mio.data import tokenize as module
-from mio.data.fleet import Fleet
+from mio.data.cluster import Cluster
 from mio.data.keep import Keep
 from mio.data.listing import DataSet
 from mio.data.tokenize import Speaker, Work, alone, tokenize
@@ -30,7 +30,7 @@ COUNT = 24
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def started() -> Iterator[None]:
     """A local one of two workers."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -41,7 +41,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fabricate_model(tmp_path_factory.mktemp("fleet") / "model")
+    return fabricate_model(tmp_path_factory.mktemp("cluster") / "model")
 
 
 @pytest.fixture
@@ -90,24 +90,24 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("dies", [True, False])
 def test_many_workers_write_what_one_process_writes_whatever_befalls_them(
-    cluster: None, model: Path, pairs: DataSet, tmp_path: Path, dies: bool
+    started: None, model: Path, pairs: DataSet, tmp_path: Path, dies: bool
 ) -> None:
     speaker = speaker_and_witnesses(Arguments(model=model))
     name = speaker.processor.fingerprint
     tokenize(pairs.jobs(tmp_path, name), tmp_path / "one", 0.1, alone(speaker))
     marks = tmp_path / "marks"
     marks.mkdir()
-    engine = Fleet(partial(frail, model, marks, dies), 2).engine()  # type: ignore[arg-type]
+    engine = Cluster(partial(frail, model, marks, dies), 2).engine()  # type: ignore[arg-type]
     tokenize(pairs.jobs(tmp_path, name), tmp_path / "many", 0.1, engine)
     assert list(marks.iterdir())
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
 
 
 def test_a_chunk_that_always_fails_ends_the_run_by_name(
-    cluster: None, model: Path, pairs: DataSet, tmp_path: Path
+    started: None, model: Path, pairs: DataSet, tmp_path: Path
 ) -> None:
     name = speaker_and_witnesses(Arguments(model=model)).processor.fingerprint
-    engine = Fleet(Broken, 2, tries=2).engine()  # type: ignore[arg-type]
+    engine = Cluster(Broken, 2, tries=2).engine()  # type: ignore[arg-type]
     with pytest.raises(DataError, match="6 chunks failed 2 times; records 1 to 4: OSError: a lasting trouble"):
         tokenize(pairs.jobs(tmp_path, name), tmp_path / "none", 0.1, engine)
     assert not (tmp_path / "none").exists()
