@@ -22,6 +22,7 @@ from mio.data.keep import Keep
 from mio.data.listing import DataSet
 from mio.data.tokenize import Speaker, Work, alone, tokenize
 from mio.media import encode_image
+from mio.pipeline import load_speaker
 from mio.types import DataError, Image
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours
@@ -55,6 +56,10 @@ def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSet:
     lines = [json.dumps({"image": f"{n}.png", "caption": f"picture {n}"}) for n in range(COUNT)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
     return DataSet("pairs", ("pairs.jsonl",), "captions", keep=Keep(aspect=2))
+
+
+def opened(model: Path) -> Speaker:
+    return Speaker(load_speaker(model))
 
 
 @dataclass
