@@ -53,7 +53,7 @@ class Arguments(argparse.Namespace):
     shard: float  # GB
     load: bool
     format: str  # of data, by name
-    engine: str  # what does the work: of `data tokenize` or of `serve`
+    engine: str  # what does the work of `serve`
     fields: list[str]  # FIELD=NAME, of a format
     rules: list[str]  # RULE=VALUE, or the name of the paper's for a kind of data
     max_bad_fraction: float

@@ -65,9 +65,6 @@ def _tokenize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", action="append", dest="rules", default=[], metavar="RULE=X", help=rules)
     clip = "a folder whose `clip` is a CLIP as transformers saves it, for the rule clip=SCORE"
     parser.add_argument("--witnesses", type=Path, metavar="DIR", help=clip)
-    engine = "ray: on the cluster that $RAY_ADDRESS names, or one of this machine's cores (default: local)"
-    parser.add_argument("--engine", choices=["local", "ray"], default="local", help=engine)
-    parser.add_argument("--workers", type=count, default=2, metavar="N", help="with ray: processes (default: 2)")
     _set_options(parser)
     _bad_options(parser)
     model_option(parser)

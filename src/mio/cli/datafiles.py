@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 from mio.checkpoint import read_json
@@ -12,7 +11,6 @@ from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.inputs import open_speaker
 from mio.config import override
-from mio.data.cluster import Cluster
 from mio.data.faults import Fault, check_media, summary, write_quarantine
 from mio.data.formats import Format, format_named
 from mio.data.keep import Account, Keep
@@ -87,20 +85,13 @@ def make_store(args: Arguments, console: Console) -> int:
     for one, root in sets:
         _ = (one.readings(root), one.wanted)  # complain before a model is loaded
     scorer = Witnesses(args.witnesses).known_as("clip") if args.witnesses else ""
-    opening = partial(speaker_and_witnesses, args)
-    speaker = opening()
+    speaker = Speaker(open_speaker(args), Witnesses(args.witnesses).fits if args.witnesses else None)
     jobs = [job for one, root in sets for job in one.jobs(root, speaker.processor.fingerprint, scorer)]
-    engine = Cluster(opening, args.workers).engine() if args.engine == "ray" else alone(speaker)
     try:
-        tokenize(jobs, args.folder, args.max_bad_fraction, engine)
+        tokenize(jobs, args.folder, args.max_bad_fraction, alone(speaker))
     finally:
         tell([fault for job in jobs for fault in job.reading.faults], args.lines, console)
     return _count(args.folder, jobs, console)
-
-
-def speaker_and_witnesses(args: Arguments) -> Speaker:
-    """Who makes chunks, with a CLIP where there is one."""
-    return Speaker(open_speaker(args), Witnesses(args.witnesses).fits if args.witnesses else None)
 
 
 def _count(folder: Path, jobs: Sequence[Tokenizing], console: Console) -> int:
