@@ -78,10 +78,10 @@ def bare(model: Model, streams: int, tokens: int) -> tuple[Times, int]:
     requests = [model.request(job(n, tokens)) for n in range(streams)]
     for _ in generate(model.backbone, requests):
         pass
-    whole, work = time.perf_counter() - start, time.process_time() - work
-    start = time.perf_counter()
+    whole, start = time.perf_counter() - start, time.perf_counter()
     next(iter(generate(model.backbone, [model.request(job(0, tokens))])))
-    return Times(whole, time.perf_counter() - start, work), sum(len(request.out) for request in requests)
+    first, work = time.perf_counter() - start, time.process_time() - work
+    return Times(whole, first, work), sum(len(request.out) for request in requests)
 
 
 # ------------------------------------------------------------------------------------------------------- the server
