@@ -6,6 +6,8 @@ of many ranks before there is more than one: that takes as long as a small comma
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from mio.train.parallel import rank, world
@@ -63,23 +65,23 @@ def sharded(module: nn.Module) -> bool:
     return any(split(parameter) for parameter in module.parameters())
 
 
-def whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Any) -> Tensor:
     """All rows, on every rank, which must all ask for them."""
-    return tensor.full_tensor() if split(tensor) else tensor  # type: ignore[operator]
+    return tensor.full_tensor() if split(tensor) else tensor
 
 
-def local(tensor: Tensor) -> Tensor:
+def local(tensor: Any) -> Tensor:
     """This rank's rows."""
-    return tensor.to_local() if split(tensor) else tensor  # type: ignore[operator]
+    return tensor.to_local() if split(tensor) else tensor
 
 
-def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
+def laid_out(tensor: Tensor, like: Any) -> Tensor:
     """A tensor that every rank has whole, split as `like` is; nothing is sent."""
     if not split(like):
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
@@ -94,14 +96,14 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
 
 def piece(module: nn.Module) -> tuple[int, int] | None:
     """Which piece of how many this rank writes of a module; None where another rank writes the same."""
-    parameter = next(module.parameters())
+    parameter: Any = next(module.parameters())
     if not split(parameter):
         return (0, 1) if rank() == 0 else None
-    *replica, number = parameter.device_mesh.get_coordinate()  # type: ignore[attr-defined]
-    return None if any(replica) else (number, parameter.device_mesh.size(-1))  # type: ignore[attr-defined]
+    *replica, number = parameter.device_mesh.get_coordinate()
+    return None if any(replica) else (number, parameter.device_mesh.size(-1))
 
 
-def send_gradients(module: nn.Module, now: bool) -> None:
+def send_gradients(module: Any, now: bool) -> None:
     """Whether the next backward pass sums gradients over ranks, or only adds to this rank's."""
     if sharded(module):
-        module.set_requires_gradient_sync(now)  # type: ignore[operator]
+        module.set_requires_gradient_sync(now)
