@@ -27,29 +27,8 @@ def read_tensorboard(run: Path) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in found.Scalars("one/loss")]
 
 
-def read_wandb(run: Path) -> list[tuple[int, float]]:
-    (path,) = run.glob("wandb/offline-run-*/*.wandb")
-    store = import_module("wandb.sdk.internal.datastore").DataStore()
-    record = import_module("wandb.proto.wandb_internal_pb2").Record
-    store.open_for_scan(str(path))
-    rows = []
-    while (data := store.scan_data()) is not None:
-        history = record.FromString(data).history
-        row = {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in history.item}
-        rows += [(row["one/step"], row["one/loss"])] if row else []
-    return rows
-
-
-def read_mlflow(run: Path) -> list[tuple[int, float]]:
-    client = import_module("mlflow").MlflowClient(tracking_uri=f"sqlite:///{run / 'mlflow.db'}")
-    (found,) = client.search_runs([client.get_experiment_by_name("mio").experiment_id])
-    return [(m.step, m.value) for m in client.get_metric_history(found.info.run_id, "one/loss")]
-
-
 READERS: dict[str, Callable[[Path], list[tuple[int, float]]]] = {
     "tensorboard": read_tensorboard,
-    "wandb": read_wandb,
-    "mlflow": read_mlflow,
 }
 
 

@@ -1,6 +1,6 @@
-"""A training's numbers, line by line: JSONL is the truth, and trackers that are installed get the same beside it.
+"""A training's numbers, line by line: JSONL is the truth, and a tracker that is installed gets the same beside it.
 
-Nothing leaves the machine: every tracker writes into the run's folder, `mio inspect RUN` draws the curves without any.
+Nothing leaves the machine: trackers write into the run's folder, and `mio inspect RUN` draws the curves without any.
 """
 
 from __future__ import annotations
@@ -107,30 +107,4 @@ def _tensorboard(package: Any, run: Path, closing: ExitStack) -> Add:
     return add
 
 
-def _wandb(package: Any, run: Path, closing: ExitStack) -> Add:
-    run.mkdir(parents=True, exist_ok=True)
-    opened = package.init(project="mio", name=run.name, dir=str(run), mode="offline", reinit="create_new")
-    closing.callback(opened.finish)
-
-    def add(stage: str, step: int, numbers: Mapping[str, float]) -> None:
-        opened.log({f"{stage}/{name}": number for name, number in {**numbers, "step": step}.items()})
-
-    return add
-
-
-def _mlflow(package: Any, run: Path, closing: ExitStack) -> Add:
-    run.mkdir(parents=True, exist_ok=True)
-    client = package.MlflowClient(tracking_uri=f"sqlite:///{run.absolute() / 'mlflow.db'}")
-    known = client.get_experiment_by_name("mio")
-    experiment = known.experiment_id if known else client.create_experiment("mio", (run / "mlflow").absolute().as_uri())
-    opened = client.create_run(experiment, run_name=run.name).info.run_id
-    closing.callback(client.set_terminated, opened)
-
-    def add(stage: str, step: int, numbers: Mapping[str, float]) -> None:
-        for name, number in numbers.items():
-            client.log_metric(opened, f"{stage}/{name}", number, step=step)
-
-    return add
-
-
-TRACKERS: dict[str, Open] = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
+TRACKERS: dict[str, Open] = {"tensorboard": _tensorboard}

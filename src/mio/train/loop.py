@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from math import nan
 from pathlib import Path
 from types import FrameType
@@ -169,8 +168,8 @@ class _Training:
         kept, lr = Kept(self.objective.module), self._prepare(number)
         sums, means, cut = self._fitting(number, stopped, kept)
         totals = (sums["loss"], sums["weight"], float(stopped()), float(cut))
-        share = share_totals if self.sharded else partial(share_gradients, self.objective.module)
-        loss, weight, stops, cuts = share(totals)
+        module = self.objective.module
+        loss, weight, stops, cuts = share_totals(totals) if self.sharded else share_gradients(module, totals)
         norm = self._normalise(weight)
         loss = loss / weight if weight else nan  # no rank has a target: nothing to learn from
         fault = CUT if cuts else self.guard.judge(loss, norm)

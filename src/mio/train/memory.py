@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import torch
 
@@ -38,7 +38,7 @@ def pieces(objective: object, batch: Any, cuts: int) -> Iterator[Any]:
         yield from pieces(objective, half, cuts - 1)
 
 
-def give_up(objective: object, batch: Any, error: BaseException) -> None:
+def give_up(objective: object, batch: Any, error: BaseException) -> NoReturn:
     """Raises: TooLarge: where the batch can be cut. ResourceError: where it cannot."""
     if isinstance(objective, Halving) and len(objective.halves(batch)) > 1:
         raise TooLarge from error

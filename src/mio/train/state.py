@@ -152,7 +152,7 @@ class Saver:
         if rank():
             return lambda: None
         files = _copies(module, learning, "")
-        return partial(self._commit, facts, lambda staging: _write(files, staging))
+        return partial(self._commit, facts, partial(_write, files))
 
     def _commit(self, facts: Facts, write: Callable[[Path], None]) -> None:
         def write_all(staging: Path) -> None:
@@ -188,8 +188,12 @@ class ShardSaver(Saver):
 
     def _write_together(self, files: Files, facts: Facts) -> None:
         parts = self.folder / f"parts-{int(facts['step']):08d}"
-        self._all(lambda: commit(parts / str(rank()), lambda staging: _write(files, staging)))
-        self._all(lambda: None if rank() else self._commit(facts, lambda staging: _gather(parts, staging)))
+        self._all(partial(commit, parts / str(rank()), partial(_write, files)))
+        self._all(partial(self._finish, parts, facts))
+
+    def _finish(self, parts: Path, facts: Facts) -> None:
+        if rank() == 0:
+            self._commit(facts, partial(_gather, parts))
 
     def _all(self, act: Callable[[], None]) -> None:
         """Do it on every rank and wait for the others. Where one fails, all do."""
