@@ -219,7 +219,14 @@ def tiny() -> Recipe:
             Stage("stage2-interleave", "pretrain", INTERLEAVE, Fit(80, muon(2.2e-3, 0.9), parts=4), tokens=1536),
             Stage("stage3-speech", "pretrain", SPEAK, Fit(120, muon(2.2e-3, 0.9), parts=4), tokens=1536),
             Stage("sft", "instruct", INSTRUCTIONS, Fit(800, muon(2.2e-3, 0.005), parts=4), tokens=1536),
-            Stage("practice", "instruct", PRACTICE, Fit(3000, muon(2.2e-3, 0.005), parts=2), 1536, {"text": 4.0, "speech": 1.5}),
+            Stage(
+                "practice",
+                "instruct",
+                PRACTICE,
+                Fit(3000, muon(2.2e-3, 0.005), parts=2),
+                1536,
+                {"text": 4.0, "speech": 1.5},
+            ),
         ),
         judges={"picture": 2000, "digit": 400, "word": 600, "speaker": 600, "motion": 500},
         decoding={
