@@ -187,11 +187,15 @@ class _Span:
         return tuple((self.rule.name, level) for level in levels)
 
     def take(self, id: int) -> bool:
-        """Count a code; True when the span is closed."""
+        """Count a code, which must be allowed; True when the span is closed."""
         if id == self.rule.end:
             return True
-        self.counts[int(np.flatnonzero((self.rule.codes == id).any(axis=1))[0])] += 1
+        levels = [level for _, level in self.allowed() if level != END]
+        self.counts[levels[0] if len(levels) == 1 else self._level(id, levels)] += 1
         return False
+
+    def _level(self, id: int, levels: Sequence[int]) -> int:
+        return next(level for level in levels if (self.rule.codes[level] == id).any())
 
     def copy(self) -> _Span:
         twin = copy(self)
