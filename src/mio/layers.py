@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -95,6 +95,10 @@ class Batch:
     where: Tensor
     targets: Tensor
     kinds: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        names = ("ids", "positions", "where", "targets", "kinds")
+        return replace(self, **{name: self.__getattribute__(name).to(device) for name in names})
 
 
 def segment_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:

@@ -30,7 +30,7 @@ from mio.processor import Processor
 from mio.recipe.tree import Run
 from mio.train.loop import fit
 from mio.train.objectives import next_token_loss
-from mio.train.parallel import barrier, rank, run_ranks
+from mio.train.parallel import barrier, rank, run_ranks, world
 from mio.types import Sample
 from mio.vocab import Vocabulary
 
@@ -68,7 +68,7 @@ class _LanguageObjective:
     weights: Mapping[str, float]
 
     def batch(self, step: int) -> Batch:
-        return self.loader.batch(step)
+        return self.loader.batch(step).to(self.module.lm_head.weight.device)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """With the realised share of every kind among the targets, for the log."""
@@ -87,7 +87,7 @@ def _train_language(run: Run) -> None:
     r, speaker = run.recipe, processor(run)
     names, _ = kinds_of(speaker.vocab)
     torch.manual_seed(r.seed)
-    model = untrained(run, len(speaker.vocab))
+    model = untrained(run, len(speaker.vocab)).to(accelerator())
     for number, stage in enumerate(r.stages):
         folder = run.out / "stages" / stage.name
         if not (folder / "config.json").is_file():
@@ -108,6 +108,11 @@ def _train_language(run: Run) -> None:
     config = ModelConfig(r.name, model.config, speaker.vocab.rows, r.systems, *made, released=r.released)
     if rank() == 0:
         save(run.out / "model", config, model, run.out, {})
+
+
+def accelerator() -> torch.device:
+    """The GPU, where there is one and one process has it to itself."""
+    return torch.device("cuda" if torch.cuda.is_available() and world() == 1 else "cpu")
 
 
 def planned(run: Run, number: int, speaker: Processor) -> Loader:

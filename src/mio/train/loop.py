@@ -192,7 +192,8 @@ class _Training:
     def _part(self, number: int) -> dict[str, float]:
         """Add the gradients of one batch."""
         torch.manual_seed(number)  # dropout, revival of codes: the same after a resume as without one
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.c.bf16 and fast_bf16(torch.device("cpu"))):
+        device = next(self.objective.module.parameters()).device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.c.bf16 and fast_bf16(device)):
             losses = self.objective.losses(self.objective.batch(number))
         losses["loss"].backward()
         return {"weight": 1.0} | {k: float(v.detach()) for k, v in losses.items()}
