@@ -122,11 +122,11 @@ def test_what_is_let_through_is_all_that_has_the_shape() -> None:
 # ------------------------------------------------------------------------------------------------------- in answers
 
 
-def request(vocab: Vocabulary, spelling: Spelling, out: str, shape: Shape, seed: int) -> Request:
+def request(vocab: Vocabulary, spelling: Spelling, out: str, shape: Shape, seed: int, tokens: int = 0) -> Request:
     """At temperature 2, in a budget that depends on the seed."""
     rules = [SpanRule("image", *vocab.bounds("image"), vocab.level_ids("image"), steps=4)]
     pattern = read(out, {"text": WORDS, "image": One("image")})
-    limits = Limits(90 + 9 * seed, pattern, text=constraint(spelling, shape))
+    limits = Limits(tokens or 120 + 9 * seed, pattern, text=constraint(spelling, shape))
     grammar = Grammar(rules, np.arange(vocab.text_size), vocab.id("<|im_end|>"), limits)
     return Request([seed, 1], grammar, dict.fromkeys(("text", "image"), Sampling(temperature=2.0, top_p=1.0)), seed)
 
@@ -159,7 +159,7 @@ def test_every_text_of_a_random_model_validates_alone_and_in_company(
 def test_beams_keep_to_the_shape(
     vocab: Vocabulary, text: TextTokenizer, spelling: Spelling, backbone: Backbone
 ) -> None:
-    asked = request(vocab, spelling, "text", Regex("[0-9]{2,9}(,[0-9]{2,9})*"), 0)
+    asked = request(vocab, spelling, "text", Regex("[0-9]{2,9}(,[0-9]{2,9})*"), 0, tokens=30)
     asked.sampling = {"text": BeamSearch(beams=3)}
     done(backbone, [asked])
     for _, ids in asked.ranked:
@@ -170,24 +170,32 @@ def test_beams_keep_to_the_shape(
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("written", "reason"),
     [("{", "is no JSON object"), ("[]", "is no JSON object"), ('{"type": "objekt"}', "objekt"), ('{"not": {}}', "not")],
 )
-def test_what_is_no_schema_is_refused(spelling: Spelling, text: str, reason: str) -> None:
+def test_what_is_no_schema_is_refused(spelling: Spelling, written: str, reason: str) -> None:
     with pytest.raises(MioError, match=reason):
-        constraint(spelling, Schema(text))
+        constraint(spelling, Schema(written))
 
 
 def test_expressions_that_cannot_be_read_or_never_end_are_refused(spelling: Spelling) -> None:
     with pytest.raises(MioError, match="cannot be given this shape"):
         constraint(spelling, Regex("(ab"))
     with pytest.raises(MioError, match="No short text"):
-        constraint(spelling, Regex("a{600}"))
+        constraint(spelling, Regex("[ab]{600}"))
+
+
+def test_a_second_text_after_one_that_is_whole_is_an_error_with_a_name(spelling: Spelling) -> None:
+    asked = Limits(90, read("text text", {"text": WORDS}), text=constraint(spelling, Regex("a")))
+    grammar = Grammar([], np.arange(1), STOP, asked)
+    grammar.take(int(grammar.allowed()[0]))
+    with pytest.raises(MioError, match="Nothing can follow"):
+        grammar.allowed()
 
 
 def test_a_budget_that_one_id_outgrew_is_named(spelling: Spelling) -> None:
     text = constraint(spelling, Regex("a|b{90}")).copy()
-    text.take(spelling.ids("b")[0])
+    text.take(spelling.ids(b"b")[0])
     with pytest.raises(MioError, match="more ids; 20 are left"):
         text.allowed(20)
 

@@ -97,18 +97,22 @@ class Spelling:
 
     def __init__(self, data: Sequence[bytes], encode: Callable[[str], list[int]]) -> None:
         self.data, self._encode = data, encode
-        self._bytes = {piece: id for id, piece in enumerate(data) if len(piece) == 1}
+        self._bytes = {piece[0]: id for id, piece in enumerate(data) if len(piece) == 1}
 
-    def ids(self, text: str) -> list[int]:
-        """Ids that are these very characters; byte by byte, where the tokenizer would add or change any."""
-        ids, wanted = self._encode(text), text.encode()
-        if b"".join(self.data[id] for id in ids) == wanted:
-            return ids
-        return [self._bytes[wanted[n : n + 1]] for n in range(len(wanted))]
+    def ids(self, wanted: bytes) -> list[int]:
+        """Ids that are these very bytes, which may begin inside a character; single bytes where those would change."""
+        text = wanted.decode(errors="ignore")
+        whole, ids = text.encode(), self._encode(text)
+        if b"".join(self.data[id] for id in ids) != whole:
+            ids = self._spelt(whole)
+        return [*self._spelt(wanted[: len(wanted) - len(whole)]), *ids]
+
+    def _spelt(self, wanted: bytes) -> list[int]:
+        return [self._bytes[byte] for byte in wanted]
 
     @cached_property
     def tokenizer(self) -> LLTokenizer:
-        return _tokenizer(self.data, self.ids)
+        return _tokenizer(self.data, lambda text: self.ids(text.encode()))
 
 
 class _Table:
@@ -197,7 +201,7 @@ class Constraint:
         return after.validate_tokens([*way]) == len(way) and after.consume_tokens([*way]) and after.is_accepting()
 
     def _sought(self) -> tuple[int, ...]:
-        return tuple(self.spelling.ids(way_out(self._bytes).decode()))
+        return tuple(self.spelling.ids(way_out(self._bytes)))
 
 
 @lru_cache(maxsize=32)

@@ -99,16 +99,23 @@ class Grammar:
         return (*fit, self.stop) if self.place.may_end else tuple(fit)
 
     def _shaped(self, text: Constraint) -> NDArray[np.int64]:
-        """The same where text must follow something: what goes on with it, or begins one; and where none is cut short,
-        what else may be next."""
-        run, way = self.run or text, self.place.ways.get(TEXT)
-        own = (
-            run.allowed(self.left - 1 - way.need) if way and (self.run or self._next([TEXT])[:1] == (TEXT,)) else NO_IDS
-        )
-        if self.run and not self.run.may_end:
+        """The same where text must follow something: none is left before it may end."""
+        own = self._text(text)
+        if self.run is not None and not self.run.may_end:
             return own
         rest = self.masks.of(self._next(kind for kind in self.place.ways if kind != TEXT))
+        if not len(own) + len(rest):
+            raise MioError(
+                "Nothing can follow this text, which is whole.", fix="Ask for one text, or raise the budget."
+            )
         return np.concatenate([own, rest]) if len(own) else rest
+
+    def _text(self, text: Constraint) -> NDArray[np.int64]:
+        """Ids that go on with the text under way, or begin one that fits."""
+        way = self.place.ways.get(TEXT)
+        if way is None or (self.run is None and TEXT not in self._next([TEXT])):
+            return NO_IDS
+        return (self.run or text).allowed(self.left - 1 - way.need)
 
     def _write(self, id: int) -> None:
         """An id of text."""
