@@ -1,4 +1,5 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`. `make setup` alone only installs.
+# Two commands do everything on a fresh machine: `make demo` and `make test`. `make setup` alone only installs: what the
+# README's commands need, the server and released models among them, which the demo does without.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -8,12 +9,16 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[eval]'
 	touch $@
 
+.venv/all: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[data,eval,hf,serve]'
+	touch $@
+
 .venv/dev: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
 .PHONY: setup demo test check clean
-setup: .venv/ready
+setup: .venv/all
 
 OUT ?= demo-out
 demo: .venv/ready

@@ -1,16 +1,20 @@
-"""Reading a token store that lies in the page cache: tokens per second, and memory over a pass of all its samples.
+"""Reading a token store that lies in the page cache, beside WebDataset and `datasets`: tokens per second, and memory.
 
-    python benchmarks/data.py [--samples 1000000] [--mean 60] [--packs 20000]
+    python benchmarks/data.py [--samples 1000000] [--mean 60] [--packs 20000] [--peers 20000] [--trainer]
 
 Fabricates a store of short samples (pairs of a picture and a caption), plans packs of 2,800 tokens, and reads them in
-three ways: as the store gives them, as batches of tensors, and one sample after the other. Speeds are per second of
-this process's own time, which other work on the machine does not change much, and of the clock. Needs Linux.
+three ways: as the store gives them, as batches of tensors, and one sample after the other. `--peers`: how many of the
+samples WebDataset (tars of .npy) and `datasets` (parquet, streamed) read one after the other, too. `--trainer`: also a
+few steps of the shipped model's shape, to compare the loader with. Speeds are per second of this process's own time and
+of the clock; take them on a quiet machine. Needs Linux.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,11 +22,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 
 from mio.checkpoint import commit, write_json
 from mio.data.loader import Loader
 from mio.data.plan import Mix, Plan, Slot, write_plan
 from mio.data.store import Store
+from mio.models.backbone import Backbone
+from mio.recipes.tiny import BACKBONE
+from mio.train.objectives import next_token_loss
 
 MADE, WINDOW, VOCABULARY = "0123456789abcdef", 2800, 76294
 
@@ -91,11 +99,70 @@ def passes(loader: Loader) -> Iterator[Pass]:
     yield measure("sample after sample", (len(store[n]) for n in range(len(store))))
 
 
+SHARD = 5000  # samples of a peer's file
+
+
+def write_tars(store: Store, folder: Path, count: int) -> list[str]:
+    """Samples as WebDataset has them: a tar's member each."""
+    for start in range(0, count, SHARD):
+        with tarfile.open(folder / f"{start:09}.tar", "w") as tar:
+            for number in range(start, min(start + SHARD, count)):
+                buffer = io.BytesIO()
+                np.save(buffer, store[number].ids.astype(np.uint32))
+                member = tarfile.TarInfo(f"{number:09}.npy")
+                member.size = buffer.tell()
+                tar.addfile(member, io.BytesIO(buffer.getvalue()))
+    return [str(path) for path in sorted(folder.glob("*.tar"))]
+
+
+def write_parquet(store: Store, folder: Path, count: int) -> list[str]:
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    for start in range(0, count, SHARD):
+        ids = [store[n].ids.astype(np.uint32) for n in range(start, min(start + SHARD, count))]
+        write_table(pyarrow.table({"ids": ids}), folder / f"{start:09}.parquet")
+    return [str(path) for path in sorted(folder.glob("*.parquet"))]
+
+
+def peers(store: Store, folder: Path, count: int) -> Iterator[Pass]:
+    """The same samples in the same order, each as an array."""
+    import datasets
+    import webdataset
+
+    tars, tables = write_tars(store, folder, count), write_parquet(store, folder, count)
+    ours = (len(store[n]) for n in range(count))
+    yield measure(f"mio, {count:,} samples", ours)
+    tar = webdataset.WebDataset(tars, shardshuffle=False, empty_check=False).decode().to_tuple("npy")
+    yield measure("WebDataset", (len(ids) for (ids,) in tar))
+    stream = datasets.load_dataset("parquet", data_files=tables, split="train", streaming=True).with_format("numpy")
+    yield measure("datasets, streamed", (len(row["ids"]) for row in stream))
+
+
+def trained(loader: Loader, steps: int = 3) -> Pass:
+    """Forward and backward of the shipped model's shape on the loader's batches."""
+    torch.set_float32_matmul_precision("medium")
+    model = Backbone(BACKBONE)
+    rows = model.config.vocabulary
+
+    def step(number: int) -> int:
+        batch = loader.batch(number)
+        batch.ids.remainder_(rows)
+        batch.targets.remainder_(rows)
+        next_token_loss(model, batch, ("text",), {})["loss"].backward()
+        return len(batch.ids)
+
+    step(0)  # warms up
+    return measure("steps of training", map(step, range(1, steps + 1)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--mean", type=int, default=60)
     parser.add_argument("--packs", type=int, default=20_000)
+    parser.add_argument("--peers", type=int, default=0)
+    parser.add_argument("--trainer", action="store_true")
     arguments = parser.parse_args()
     with TemporaryDirectory() as place:
         folder = Path(place)
@@ -106,7 +173,12 @@ def main() -> None:
         write_plan(folder / "plan", store, mix, kinds, arguments.packs)
         seconds, plan = time.process_time() - begun, Plan.open(folder / "plan")
         print(f"planned {len(plan.numbers):,} samples, {len(plan.numbers) / seconds:,.0f} per own second")
-        rows = [found.row() for found in passes(Loader(store, plan, kinds))]
+        fill = int(store.lengths[plan.numbers[:].astype(np.int64)].sum()) / (len(plan) * WINDOW)
+        print(f"packs are {fill:.1%} full")
+        loader = Loader(store, plan, kinds)
+        rows = [found.row() for found in passes(loader)]
+        rows += [found.row() for found in peers(store, folder, arguments.peers)] if arguments.peers else []
+        rows += [trained(loader).row()] if arguments.trainer else []
     for row in rows:
         print(", ".join(f"{name}: {value}" for name, value in row.items()))
     print(json.dumps(rows))

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from mio.models.backbone import Backbone, BackboneConfig
 from mio.models.quantized import Bits, quantize_linears
 from mio.models.steps import Cache, Steps
 from mio.pretrained.llama import read_backbone
+from mio.pretrained.memory import peak_resident
 
 GIB = 1 << 30
 SHARD = 1 << 28  # bytes
@@ -100,7 +100,7 @@ def settings(c: BackboneConfig) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a loading process saw: bytes resident at its peak and before it loaded, bytes of weights, seconds."""
+    """What a loading process saw: bytes resident at most, and before it loaded; bytes of weights, seconds."""
 
     peak: int
     before: int
@@ -110,16 +110,10 @@ class Loaded:
 
 def load_and_tell(folder: Path, bits: Bits | None) -> None:
     """The subprocess: load once, print a `Loaded` as JSON."""
-    before, start = _resident("VmRSS"), time.perf_counter()
+    before, start = peak_resident(), time.perf_counter()
     model = read_backbone(folder, DTYPE, bits)
     seconds = time.perf_counter() - start
-    print(json.dumps(vars(Loaded(_resident("VmHWM"), before, _bytes(model), seconds))))
-
-
-def _resident(kind: Literal["VmRSS", "VmHWM"]) -> int:
-    """Now, or at the highest since this program began. (ru_maxrss would count the parent, too.)"""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(kind))
+    print(json.dumps(vars(Loaded(peak_resident(), before, _bytes(model), seconds))))
 
 
 def _bytes(model: nn.Module) -> int:

@@ -1,6 +1,7 @@
-"""One epoch over the same samples: our step, a dense mask, and Hugging Face's Trainer, padded and grouped by length.
+"""One epoch over the same samples: our step, a dense mask, a stock model sample by sample, the same on packs told apart
+by their positions (as TRL packs), and Hugging Face's Trainer, padded and grouped by length.
 
-    python benchmarks/train.py [--models 11 31] [--samples 32] [--rounds 1] [--threads 2] [--bf16]
+    python benchmarks/train.py [--models 11 31] [--samples 24] [--rounds 1] [--threads 2] [--bf16]
 
 Same weights, samples, optimizer and clipping on every side; lengths follow MIO's mixture (benchmarks/packing.py).
 Speed counts real tokens. The share is that of the machine's rate for one large linear layer forward and backward,
@@ -12,12 +13,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +31,7 @@ from packing import KINDS, PACK
 from torch import Tensor, nn
 
 from mio.data.loader import collate
-from mio.layers import Batch, dense_attention, segment_attention
+from mio.layers import Batch, dense_attention, fast_bf16, segment_attention
 from mio.models import backbone as backbone_module
 from mio.models.backbone import Backbone, BackboneConfig
 from mio.sequence import TokenSequence
@@ -74,8 +78,10 @@ Epoch = Callable[[Bench], float]  # seconds
 
 
 def draw(c: BackboneConfig, count: int, bf16: bool) -> Bench:
-    """The mixture's lengths at even distances of their distribution, so that few samples carry it whole."""
-    lengths = np.concatenate([np.linspace(low, high, round(share * count)) for share, low, high in KINDS]).astype(int)
+    """The mixture's lengths at the middles of even parts of their distribution, so that few samples carry it whole."""
+    shares = [(low, high, round(share * count)) for share, low, high in KINDS]
+    middles = [low + (high - low) * (np.arange(n) + 0.5) / n for low, high, n in shares if n]
+    lengths = np.concatenate(middles).astype(int)
     rng = np.random.default_rng(0)
     return Bench(c, [TokenSequence(rng.integers(0, c.vocabulary, n), np.ones(n, bool)) for n in lengths], bf16)
 
@@ -98,6 +104,31 @@ def step(model: Backbone, learning: torch.optim.Optimizer, batch: Batch, bf16: b
     (losses["loss"] / losses["weight"]).backward()
     nn.utils.clip_grad_norm_(model.parameters(), CLIP)
     learning.step()
+
+
+def stock(bench: Bench, apart: bool) -> float:
+    """A stock model in a plain loop, a step for every pack: its samples one by one, or (`apart`) the pack at once,
+    told apart by positions that begin again, without a mask and a cache: the way of TRL's packing."""
+    model = hugging_face(bench.c).train()
+    learning, packs = adamw(model, Optim()), bench.packs()
+    begun = time.perf_counter()
+    for batch in packs:
+        learning.zero_grad(set_to_none=True)
+        parts = [slice(None)] if apart else spans(batch.segments.lengths)
+        for part in parts:
+            ids, positions = batch.ids[None, part], batch.positions[None, part]
+            labels = torch.where(positions == 0, -100, ids)  # nothing predicts a first id
+            with torch.autocast("cpu", torch.bfloat16, enabled=bench.bf16):
+                loss = model(ids, position_ids=positions, labels=labels, use_cache=False).loss
+            (loss * (labels != -100).sum() / len(batch.where)).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        learning.step()
+    return time.perf_counter() - begun
+
+
+def spans(lengths: Sequence[int]) -> list[slice]:
+    ends = np.cumsum(lengths).tolist()
+    return [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
 
 
 def trainer(bench: Bench, strategy: str) -> float:
@@ -157,6 +188,8 @@ def padded(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
 SIDES: dict[str, Epoch] = {
     "ours": own,
     "dense mask": partial(own, dense=True),
+    "stock model, sample by sample": partial(stock, apart=False),
+    "stock model, packs by position": partial(stock, apart=True),
     "Trainer, grouped by length": partial(trainer, strategy="group_by_length"),
     "Trainer, padded": partial(trainer, strategy="random"),
 }
@@ -199,17 +232,27 @@ def compare(bench: Bench, rounds: int) -> list[dict[str, object]]:
     ]
 
 
+def processor() -> str:
+    """As Linux names it, else as Python does."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bf16", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.set_float32_matmul_precision("medium")
-    print(f"{arguments.threads} threads, torch {torch.__version__}, {'bf16' if arguments.bf16 else 'fp32'}")
+    bf16 = "has bf16 instructions" if fast_bf16(torch.device("cpu")) else "only emulates bf16"
+    print(f"{processor()}, which {bf16}; torch {torch.__version__}, transformers {version('transformers')}")
+    print(f"{arguments.threads} threads, {'bf16' if arguments.bf16 else 'fp32'}, {arguments.rounds} rounds")
     for name in arguments.models:
         bench = draw(MODELS[name], arguments.samples, arguments.bf16)
         print(f"\n{name} M parameters, {len(bench.samples)} samples, {bench.tokens} tokens, {len(bench.packs())} packs")

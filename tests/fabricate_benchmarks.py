@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from pyarrow import Table, parquet
 
-from mio.media import write_audio, write_image, write_video
+from mio.media import encode_audio, encode_image, write_audio, write_image, write_video
 from mio.types import Audio, Image, Video
 
 CAPTIONS = ["A red apple on a table.", "The cat sat on the mat.", "Two men play chess in the park."]
@@ -30,7 +32,90 @@ def fabricate_benchmarks(folder: Path) -> Path:
     _vctk(folder / "vctk")
     _mmlu(folder / "mmlu")
     _omni(folder / "omnibench")
+    _globe(folder / "globe")
+    _spoken_questions(folder / "speech2speech")
     return folder
+
+
+def fabricate_surveys(folder: Path) -> Path:
+    """All folders of the surveys' benchmarks."""
+    for name in ("pope/val2014/a", "textvqa/train_images/a", "gqa/images/a"):
+        _picture(folder / f"{name}.jpg", 0)
+    for kind, label in (("random", "yes"), ("popular", "no"), ("adversarial", "no")):
+        record = {"question_id": 1, "image": "a.jpg", "text": "Is there a cat in the image?", "label": label}
+        _put(folder / f"pope/coco_pope_{kind}.json", json.dumps(record) + "\n")
+    asked = {"question": "what is written?", "image_id": "a", "question_id": 7, "answers": ["stop"] * 10}
+    _put(folder / "textvqa/TextVQA_0.5.1_val.json", {"data": [asked]})
+    _put(folder / "gqa/testdev_balanced_questions.json", {"20": {"imageId": "a", "question": "Red?", "answer": "no"}})
+    _tables(folder / "vlmeval")
+    rows = [["audiocap_id", "youtube_id", "start_time", "caption"]]
+    rows += [[str(n), "ab_c", "10", text] for n, text in enumerate(("A dog barks", "A dog, barking"))]
+    _table(folder / "audiocaps/test.csv", rows)
+    _sound(folder / "audiocaps/audio/ab_c.wav", 0)
+    return folder
+
+
+def _tables(folder: Path) -> None:
+    """The columns of VLMEvalKit's tables. The second row's picture is that of the first."""
+    first, second = (base64.b64encode(encode_image(_drawn(n))).decode() for n in range(2))
+    options = {"A": "cat", "B": "dog", "C": "fox", "D": ""}
+    asked: dict[str, list[dict[str, str]]] = {
+        "MME.tsv": [
+            {"index": str(n), "image": image, "category": "count", "image_path": "a.jpg", "question": q, "answer": a}
+            for n, (image, q, a) in enumerate(((first, "Are there 2?", "Yes"), ("0", "Are there 3?", "No")))
+        ],
+        "HallusionBench.tsv": [
+            {"index": f"VD_x_0_{n}", "image": image, "l2-category": "figure", "question": "Is it so?", "answer": a}
+            for n, image, a in (("1_0_0", "", "No"), ("1_1_0", first, "Yes"), ("1_1_1", first, "No"))
+        ],
+        "MMBench_DEV_EN.tsv": [
+            {"index": "7", "image": first, "hint": "Look.", "question": "What?", "answer": "B", "category": "x"}
+            | options
+        ],
+        "ScienceQA_TEST.tsv": [
+            {"index": "1", "image": first, "question": "What?", "answer": "C", "hint": ""} | options
+        ],
+        "MMMU_DEV_VAL.tsv": [
+            {"index": "1", "image": str([first, second]), "question": "<image 1>, <image 2>?", "answer": "A"} | options,
+            {"index": "2", "image": str([first]), "question": "How many?", "answer": "12", "A": "", "B": "", "C": ""},
+        ],
+        "MathVista_MINI.tsv": [
+            {"index": "1", "image": first, "question": "Choices: (A) 3 (B) 4", "answer": "4", "answer_option": "B"}
+            | {"choices": "['3', '4']"},
+            {
+                "index": "2",
+                "image": first,
+                "question": "How high?",
+                "answer": "1.2",
+                "answer_option": "",
+                "choices": "",
+            },
+        ],
+        "MMVet.tsv": [{"index": "v1_0", "image": first, "question": "x?", "answer": "1<AND>2", "category": "math"}],
+    }
+    for name, rows in asked.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _globe(folder: Path) -> None:
+    rows = []
+    for n, words in enumerate(WORDS):
+        sound = encode_audio(Audio(np.random.default_rng(n).normal(0, 0.1, 2400).astype(np.float32), 16000))
+        rows.append({"audio": {"bytes": sound, "path": f"{n}.wav"}, "transcript": words, "speaker_id": f"S_{n:06d}"})
+    path = folder / "data" / "test-00000-of-00001.parquet"
+    path.parent.mkdir(parents=True)
+    parquet.write_table(Table.from_pylist(rows), path)
+
+
+def _spoken_questions(folder: Path) -> None:
+    asked = [{"id": str(n), "audio": f"audio/{n}.wav", "question": "What is it?", "answer": "A cat."} for n in range(2)]
+    _put(folder / "questions.jsonl", "".join(json.dumps(record) + "\n" for record in asked))
+    for n in range(2):
+        _sound(folder / f"audio/{n}.wav", n)
 
 
 def _put(path: Path, value: object) -> None:
@@ -40,7 +125,11 @@ def _put(path: Path, value: object) -> None:
 
 def _picture(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(Image(np.random.default_rng(seed).integers(0, 256, (16, 20, 3), dtype=np.uint8)), path)
+    write_image(_drawn(seed), path)
+
+
+def _drawn(seed: int) -> Image:
+    return Image(np.random.default_rng(seed).integers(0, 256, (16, 20, 3), dtype=np.uint8))
 
 
 def _sound(path: Path, seed: int) -> None:

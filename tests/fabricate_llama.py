@@ -62,7 +62,8 @@ def write_weights(folder: Path, state: Mapping[str, Tensor], kind: str = "bin", 
     names = {name: f"{stem}-{n % files + 1:05}-of-{files:05}.{suffix}" for n, name in enumerate(state)}
     for file in set(names.values()):
         write({name: tensor for name, tensor in state.items() if names[name] == file}, folder / file)
-    (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    total = {"total_size": sum(tensor.nbytes for tensor in state.values())}
+    (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps({"metadata": total, "weight_map": names}))
     return folder
 
 

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
+    CLIPTokenizer,
     Wav2Vec2FeatureExtractor,
     WavLMConfig,
     WavLMForXVector,
@@ -28,28 +30,33 @@ def fabricate_witnesses(folder: Path) -> Path:
     _clip(folder / "clip")
     _whisper(folder / "whisper")
     _speaker(folder / "speaker")
+    (folder / "aesthetic").mkdir()
+    save_file({"weight": torch.ones(1, 8), "bias": torch.full((1,), 5.0)}, folder / "aesthetic" / "model.safetensors")
     return folder
 
 
 def _clip(folder: Path) -> None:
-    words = {"vocab_size": 20, "bos_token_id": 1, "eos_token_id": 2}
+    sizes = {"vocab_size": 20, "bos_token_id": 1, "eos_token_id": 2}
     layers = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision = {**layers, "image_size": 16, "patch_size": 8}
     CLIPModel(
         CLIPConfig(
-            text_config=layers | words,
+            text_config=layers | sizes,
             vision_config=vision,
             projection_dim=8,
         )
     ).save_pretrained(folder)
     CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+    names = ["<pad>", "<|startoftext|>", "<|endoftext|>", "a</w>", "b</w>", *"ab"]
+    (folder / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(names)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
 
 
 def _whisper(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(TOKENS)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "normalizer.json").write_text(json.dumps({"colour": "color"}))
     words = WhisperTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
     config = WhisperConfig(
         vocab_size=len(words), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,

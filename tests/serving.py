@@ -1,15 +1,20 @@
-"""A live server for tests: the real application on a free port of this machine, in a thread."""
+"""A live server for tests: the real application on a free port of this machine, in a thread or as a process."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import io
+import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx2 as httpx
 import numpy as np
@@ -19,6 +24,7 @@ from mio.media import encode_audio, encode_image, encode_video
 from mio.pipeline import Model
 from mio.serve.app import Options, Served, build
 from mio.serve.connection import Server, configure
+from mio.serve.work import AnyEngine
 from mio.types import Audio, Image, Video
 
 PICTURE = encode_image(Image(np.full((20, 30, 3), 200, np.uint8)))
@@ -63,8 +69,10 @@ class Live:
 
 
 @contextmanager
-def running(model: Model, options: Options | None = None) -> Iterator[Live]:
-    live = Live(build(model, options))
+def running(
+    model: Model, options: Options | None = None, engine: Callable[[], AnyEngine] | None = None
+) -> Iterator[Live]:
+    live = Live(build(model, options, engine))
     live.thread.start()
     live.until(lambda: live.server.started)
     try:
@@ -74,6 +82,30 @@ def running(model: Model, options: Options | None = None) -> Iterator[Live]:
         live.server.should_exit = True
         live.thread.join(60)
         assert not live.thread.is_alive()
+
+
+@contextmanager
+def process(folder: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`mio serve` as a process, ready, and its address."""
+    words = [sys.executable, "-m", "mio", "serve", "--json", "--port", "0", "--model", str(folder)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1", **env}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    assert process.stdout
+    try:
+        base = json.loads(process.stdout.readline())["api"].removesuffix("/v1")
+        while not _ready(base):
+            time.sleep(0.02)
+        yield process, base
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _ready(base: str) -> bool:
+    try:
+        return httpx.get(f"{base}/ready").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def named(data: bytes, name: str) -> io.BytesIO:

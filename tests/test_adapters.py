@@ -17,6 +17,7 @@ from torch.testing import assert_close
 
 from mio.layers import Batch, Segments
 from mio.models.backbone import Backbone, BackboneConfig
+from mio.models.quantized import Bits, QuantizedLinear, quantize_linears
 from mio.train.adapters import TARGETS, Lora, adapt, load_adapters
 from mio.train.loop import Fit, fit
 from mio.train.objectives import next_token_loss
@@ -164,3 +165,40 @@ def test_without_new_rows_only_matrices_are_trained() -> None:
 def test_a_folder_without_adapters_is_told(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no adapters"):
         load_adapters(fresh(True), tmp_path)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_adapters_learn_on_quantized_weights_that_keep_every_bit(bits: Bits, tmp_path: Path) -> None:
+    """QLoRA: the floats that integers stand for learn the same; merging leaves those floats with the adapters in."""
+
+    def quantized() -> Backbone:
+        model = quantize_linears(fresh(True), bits)
+        assert isinstance(model, Backbone)
+        return model
+
+    stood_for, plain = quantized(), fresh(True)
+    for module, twin in zip(stood_for.modules(), plain.modules(), strict=True):
+        if isinstance(module, QuantizedLinear) and isinstance(twin, torch.nn.Linear):
+            twin.weight.data = module.dequantized(torch.float32)
+    both = [adapt(model, LORA) for model in (stood_for, plain)]
+    assert_close(logits(both[0].backbone), logits(both[1].backbone), rtol=1e-4, atol=1e-4)
+    before = {n: digest(b) for n, b in both[0].backbone.named_buffers()}
+    for adapted in both:
+        start_alike(adapted.backbone)
+    assert train(both[0].backbone) == pytest.approx(train(both[1].backbone), rel=1e-4)
+    assert {n: digest(b) for n, b in both[0].backbone.named_buffers()} == before
+    both[0].save(tmp_path)
+    again = load_adapters(quantized(), tmp_path)
+    expected = logits(both[0].backbone)
+    assert_close(logits(again.backbone), expected, rtol=0, atol=0)
+    merged = both[0].merge()
+    assert_close(logits(merged), expected, rtol=1e-4, atol=1e-4)
+    assert merged.state_dict().keys() == fresh(True).state_dict().keys()
+
+
+def start_alike(model: Backbone) -> None:
+    """Two models draw their adapters one after the other."""
+    torch.manual_seed(7)
+    for name, parameter in model.named_parameters():
+        if "lora_A" in name:
+            torch.nn.init.normal_(parameter, std=0.2)

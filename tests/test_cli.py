@@ -23,6 +23,7 @@ import mio.cli.runs
 from mio.checkpoint import write_json
 from mio.cli import main
 from mio.cli.inputs import open_model
+from mio.cli.talk import HELP
 from mio.config import to_dict
 from mio.data.store import Record, write_store
 from mio.media import read, write_audio, write_image, write_video
@@ -322,8 +323,8 @@ def test_a_name_from_a_line_cannot_leave_the_folder(model: Path, media: Path, tm
 
 def test_chat_answers_in_text(model: Path, mio_: Mio) -> None:
     done = mio_("chat", "What?", "--tokens", 5, "--model", model)
-    assert (done.code, done.err) == (0, "")
-    assert done.out.endswith("\n")
+    assert done.code == 0 and done.out.endswith("\n")
+    assert re.fullmatch(r"peak memory: [\d.]+ [MG]B resident\n", done.err)
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("image", "png"), ("speech", "wav"), ("video", "mp4")])
@@ -332,8 +333,9 @@ def test_chat_answers_in_media(kind: str, suffix: str, model: Path, tmp_path: Pa
     assert mio_(*words).out == f"{tmp_path / f'reply-1-0.{suffix}'}\n"
     [document] = mio_(*words, "--json").documents
     assert document["parts"] == [{"type": kind, "file": str(tmp_path / f"reply-2-0.{suffix}")}]
-    assert document.keys() == {"parts", "text", "ids", "tokens", "seconds", "faults"}
+    assert document.keys() == {"parts", "text", "ids", "tokens", "seconds", "faults", "peak_bytes"}
     assert document["tokens"] == len(document["ids"])
+    assert document["peak_bytes"]["resident"] > 10**8  # torch alone takes more
     assert read(tmp_path / f"reply-1-0.{suffix}")
 
 
@@ -422,11 +424,12 @@ class Terminal(io.StringIO):
 def test_a_talk_goes_on_over_errors(
     model: Path, media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed = ["Hello", "/attach nowhere.png", f"/attach {media / 'a.png'}", "", "What?", "/out image", "Draw.", "/help"]
-    monkeypatch.setattr("sys.stdin", Terminal("\n".join([*typed, "/quit", "never"])))
+    typed = ["Hello", "/attach nowhere.png", f"/attach {media / 'a.png'}", "", "What?", "/out image", "Draw."]
+    monkeypatch.setattr("sys.stdin", Terminal("\n".join([*typed, "/release", "/help", "/quit", "never"])))
     code = main(["chat", "--json", "--tokens", "30", "--save", str(tmp_path), "--model", str(model)])
-    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert code == 0
+    out, err = capsys.readouterr()
+    documents = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and err.count(HELP) == 2 and "peak memory: " in err
     assert ["error" in d for d in documents] == [False, True, False, False]
     assert documents[-1]["parts"][0]["file"] == str(tmp_path / "reply-1-0.png")
 
@@ -453,6 +456,7 @@ def test_generate_answers_every_line_once(model: Path, media: Path, tmp_path: Pa
     assert done.code == 3
     (summary,) = done.documents
     spent = [summary.pop(out) for out in ("text", "image")]
+    assert summary.pop("peak_bytes")["resident"] > 10**8
     assert summary == {"results": str(out / "results.jsonl"), "done": 3, "failed": 4, "skipped": 0}
     ids = [sum(r["tokens"] for r in results[:1]), sum(r["tokens"] for r in results[1:3])]
     assert [line.split(" s, ")[0].rsplit(", ", 1)[0] for line in spent] == [

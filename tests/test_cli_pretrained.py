@@ -23,7 +23,7 @@ import mio.cli.doctor
 from mio.cli import main, released
 from mio.models.backbone import BackboneConfig
 from mio.pretrained import memory
-from mio.pretrained.hub import LAYOUT
+from mio.pretrained.inventory import LAYOUT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -214,6 +214,31 @@ def test_inspect_finds_what_the_hub_library_holds(tmp_path: Path, mio_: Mio, mon
     folder = released_folder(tmp_path)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **options: str(folder))
     assert mio_("inspect", MIO, "--json").document["missing"] == "nothing"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["chat", "Hi", "--model", MIO], ["export", "gguf", MIO, "-o", "x"], ["demo", "--out", "x", "--model", MIO]],
+)
+def test_commands_take_an_id_s_revision_and_may_stay_offline(
+    words: list[str], no_hub: list[dict[str, Any]], mio_: Mio
+) -> None:
+    assert mio_(*words).code == mio_(*words, "--revision", "v1", "--offline").code == 4
+    assert [(a["revision"], a["local_files_only"]) for a in no_hub] == [(None, False), ("v1", True)]
+
+
+@pytest.mark.parametrize("words", [["inspect", MIO], ["doctor", "--model", MIO]])
+def test_looking_at_an_id_takes_its_revision_too(words: list[str], no_hub: list[dict[str, Any]], mio_: Mio) -> None:
+    assert mio_(*words, "--revision", "v1").code == 4
+    assert {(a["revision"], a["local_files_only"]) for a in no_hub} == {("v1", True)}
+
+
+def test_loading_names_what_is_missing_with_its_size(tmp_path: Path, mio_: Mio) -> None:
+    folder = released_folder(tmp_path, "tokenizer.model")
+    (folder / "seed-tokenizer-2" / "seed_quantizer.pt").unlink()
+    done = mio_("chat", "Hi", "--model", folder)
+    assert done.code == 4
+    assert "tokenizer.model (text tokenizer, 1 MB), seed-tokenizer-2/seed_quantizer.pt (1.23 GB)" in done.err
 
 
 # ------------------------------------------------------------------------------------------------------- doctor

@@ -18,6 +18,7 @@ from mio.decoding.engine import generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
 from mio.decoding.pattern import One, Pattern, Repeat, read
 from mio.decoding.request import Request
+from mio.decoding.runs import run_of
 from mio.decoding.sampling import BeamSearch, Sampling
 from mio.models.backbone import Backbone
 from mio.sequence import parse
@@ -117,6 +118,15 @@ def test_what_is_let_through_is_all_that_has_the_shape() -> None:
     found = language(Grammar([], np.arange(1), STOP, Limits(60, WORDS, text=start)), data)
     strings = ("".join(s) for n in range(7) for s in product("abc", repeat=n))
     assert found == {s.encode() for s in strings if re.fullmatch(pattern, s)}
+
+
+def test_a_back_end_is_asked_for_such_text_id_by_id(spelling: Spelling) -> None:
+    grammar = Grammar([], np.arange(1), STOP, Limits(60, WORDS, text=constraint(spelling, Regex("[0-9]{2}"))))
+    for _ in range(3):
+        run = run_of(grammar)
+        assert (run.most, run.stay.tolist(), run.leave.tolist()) == (1, [], grammar.allowed().tolist())
+        grammar.take(int(run.leave[0]))
+    assert grammar.finished
 
 
 # ------------------------------------------------------------------------------------------------------- in answers

@@ -13,6 +13,7 @@ from fabricate import fabricate_model
 from fabricate_benchmarks import fabricate_benchmarks
 from fabricate_release import fabricate_release
 from fabricate_witnesses import fabricate_witnesses
+from judging import fabricate_judge, judging
 
 from mio.cli import main
 from mio.evals.answering import ANSWERS, answer, read_answers, write_lines
@@ -206,8 +207,8 @@ def test_run_scores_resumes_and_fails_below_a_threshold(
     assert main(["eval", "ls", str(tmp_path)]) == 0 and "fabricated" in capsys.readouterr().out
     assert main(["eval", "compare", str(tmp_path / "a"), str(tmp_path / "a"), "--threshold", "0.05"]) == 0
     assert "p=1.0000" in capsys.readouterr().out
-    assert main(["eval", "run", "mmmlu", "--data", str(data)]) == 2
-    assert "Did you mean 'mmlu'" in capsys.readouterr().err
+    assert main(["eval", "run", "vizwizz", "--data", str(data)]) == 2
+    assert "Did you mean 'vizwiz'" in capsys.readouterr().err
 
 
 def test_compare_fails_where_the_second_is_surely_worse(
@@ -232,7 +233,7 @@ def test_stories_of_a_model_are_marked(folder: Path, capsys: pytest.CaptureFixtu
 def test_tasks_are_listed_with_their_folders(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "ls", "--json"]) == 0
     rows = {row["task"]: row for row in json.loads(capsys.readouterr().out)}
-    assert rows["vizwiz"]["folder"] == "vizwiz" and rows["coco-image"]["needs"] == ["clip"]
+    assert rows["vizwiz"]["folder"] == "vizwiz" and rows["coco-image"]["needs"] == ["aesthetic", "clip"]
     assert set(rows) == {*TASKS, *SURVEYS}
 
 
@@ -258,19 +259,28 @@ def test_the_paper_names_what_is_not_there(
     assert "(partial: 1 of 2)" in table["text   MMLU"] and "MIO-Instruct 65.5" in table["3      VQAv2"]
 
 
+BASE = {line.table for line in PUBLISHED if line.task and TASKS[line.task].base}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("instruct", [True, False])
 def test_a_fabricated_release_goes_through_the_whole_paper(
     data: Path, tmp_path: Path, instruct: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pictures by the pixel decoder, judged by a CLIP; speech heard by a Whisper; beams as in the paper."""
+    """Pictures by the pixel decoder, judged by a CLIP; speech heard by a Whisper; beams as in the paper. All tables."""
+    monkeypatch.setenv("JUDGES_KEY", "secret")
     monkeypatch.setattr("mio.cli.evaluate.TASKS", SHORT)
     release = fabricate_release(tmp_path / ("MIO-Instruct" if instruct else "MIO-Base"), "B", instruct, unclip=True)
     there = fabricate_witnesses(tmp_path / "witnesses")
     words = ["--data", str(data), "--model", str(release), "--dtype", "fp32", "--witnesses", str(there)]
-    code, rows = paper_of([*words, "-o", str(tmp_path / "out")], capsys)
+    with judging() as judge:
+        fabricate_judge(there, judge)
+        code, rows = paper_of([*words, "-o", str(tmp_path / "out")], capsys)
     measured = {what for what, row in rows.items() if row["ours"]}
     asked = {line.what for line in PUBLISHED if line.task and (instruct or TASKS[line.task].base)}
     assert code == 0 and measured == asked
+    assert {row["table"] for row in rows.values() if row["ours"]} == (
+        {"3", "4", "5", "6", "text"} if instruct else BASE
+    )
     assert all(row["whole"] for row in rows.values() if row["ours"])
     assert json.loads((tmp_path / "out/coco-image/scores.json").read_text())["profile"] == "paper"

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 import mio.pretrained.proof
+from mio.cli import main
 from mio.decoding.sampling import GREEDY, Sampling
 from mio.layers import Segments, apply_rope, rope
 from mio.models.backbone import Backbone, BackboneConfig
@@ -29,7 +30,7 @@ from mio.pretrained import stock
 from mio.pretrained.card import card, checks
 from mio.pretrained.export import export, narrowest, plain
 from mio.pretrained.gguf_file import export_gguf, halved, heads_of, paired
-from mio.pretrained.proof import TALKS, TEXTS, Proof, probe, rendered
+from mio.pretrained.proof import TALKS, TEXTS, Proof, probe, rendered, widened
 from mio.pretrained.stock import DTYPES, Outgoing
 from mio.sequence import ChatTemplate
 from mio.tokenizers.text import TextTokenizer
@@ -73,58 +74,90 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-folder, asked = sys.argv[1], json.load(open(sys.argv[2]))
 torch.set_num_threads(1)
-tokenizer = AutoTokenizer.from_pretrained(folder)
-stored = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-state, own = stored.state_dict(), load_file(sys.argv[3])
-with torch.inference_mode():
-    logits = model(torch.tensor([asked["ids"]])).logits[0]
-    greedy = model.generate(torch.tensor([asked["ids"][:20]]), max_new_tokens=5)[0].tolist()
-print(json.dumps({
-    "class": type(model).__name__,
-    "dtype": str(stored.dtype),
-    "same": [name for name, tensor in own.items() if name != "logits" and torch.equal(state[name], tensor)],
-    "difference": float((logits - own["logits"]).abs().max() / own["logits"].abs().max()),
-    "texts": [tokenizer(text).input_ids for text in asked["texts"]],
-    "decoded": [tokenizer.decode(tokenizer(text).input_ids) for text in asked["texts"]],
-    "talks": [tokenizer.apply_chat_template(t, add_generation_prompt=o, return_dict=False) for t, o in asked["talks"]],
-    "codes": tokenizer.convert_tokens_to_ids(asked["codes"]),
-    "kept": tokenizer.decode(tokenizer.convert_tokens_to_ids(["<image>", "<img5>"]), skip_special_tokens=True),
-    "greedy": len(greedy),
-    "stops": model.generation_config.eos_token_id,
-    "mio": [name for name in sys.modules if name.split(".")[0] == "mio"],
-}))
+
+
+def seen(folder, asked, own):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    stored, state = str(model.dtype), model.state_dict()
+    model.float()
+    with torch.inference_mode():
+        logits = model(torch.tensor([asked["ids"]])).logits[0]
+        greedy = model.generate(torch.tensor([asked["ids"][:20]]), max_new_tokens=5, num_beams=1)[0].tolist()
+
+    def ids(talk, opened):
+        return tokenizer.apply_chat_template(talk, add_generation_prompt=opened, return_dict=False)
+
+    return {
+        "class": type(model).__name__,
+        "dtype": stored,
+        "same": [name for name, tensor in own.items() if name != "logits" and torch.equal(state[name], tensor)],
+        "difference": float((logits - own["logits"]).abs().max() / own["logits"].abs().max()),
+        "texts": [tokenizer(text).input_ids for text in asked["texts"]],
+        "decoded": [tokenizer.decode(tokenizer(text).input_ids) for text in asked["texts"]],
+        "talks": [ids(*talk) for talk in asked["talks"]],
+        "codes": tokenizer.convert_tokens_to_ids(asked["codes"]),
+        "kept": tokenizer.decode(tokenizer.convert_tokens_to_ids(["<image>", "<img5>"]), skip_special_tokens=True),
+        "greedy": len(greedy),
+        "stops": model.generation_config.eos_token_id,
+        "mio": [name for name in sys.modules if name.split(".")[0] == "mio"],
+    }
+
+
+for name in sys.argv[1:]:
+    asked, own = json.load(open(name + "/asked.json")), load_file(name + "/own.safetensors")
+    print(json.dumps(seen(asked["folder"], asked, own)))
 """
 
 
-def test_a_stock_process_has_the_same_model(shipped: Outgoing, exported: tuple[Path, Proof], tmp_path: Path) -> None:
-    folder, vocab = exported[0], shipped.vocab
-    ids = probe(shipped)
+def put_questions(outgoing: Outgoing, folder: Path, at: Path) -> Path:
+    """What the stock process is asked about an export, and the model's own weights and logits, at `at`."""
+    ids, vocab = probe(outgoing), outgoing.vocab
+    backbone = widened(outgoing.backbone)
     with torch.inference_mode():
-        places = torch.arange(len(ids))
-        hidden = shipped.backbone(torch.from_numpy(ids), places, Segments.of([len(ids)]))
-        logits = shipped.backbone.logits(hidden)
-    state = {k: v.bfloat16() for k, v in plain(shipped.backbone).items()}
-    save_file(state | {"logits": logits}, tmp_path / "own.safetensors")
+        hidden = backbone(torch.from_numpy(ids), torch.arange(len(ids)), Segments.of([len(ids)]))
+        logits = backbone.logits(hidden)
+    state = {k: v.bfloat16() for k, v in plain(outgoing.backbone).items()}
+    save_file(state | {"logits": logits}, at / "own.safetensors")
     talks = [([{"role": r, "content": c} for r, c in talk], opened) for talk in TALKS for opened in (False, True)]
     codes = [vocab.tokens[i] for i in range(vocab.text_size, len(vocab))]
-    asked = {"ids": ids.tolist(), "texts": TEXTS, "talks": talks, "codes": codes}
-    (tmp_path / "asked.json").write_text(json.dumps(asked))
-    words = [sys.executable, "-c", STOCK, folder, tmp_path / "asked.json", tmp_path / "own.safetensors"]
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    asked = {"folder": str(folder), "ids": ids.tolist(), "texts": TEXTS, "talks": talks, "codes": codes}
+    (at / "asked.json").write_text(json.dumps(asked))
+    return at
 
+
+@pytest.fixture(scope="module")
+def seen(
+    shipped: Outgoing,
+    exported: tuple[Path, Proof],
+    mio_7b: Outgoing,
+    travelled: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """What one process without mio sees of both exports."""
+    exports = ((shipped, exported[0]), (mio_7b, travelled))
+    asked = [put_questions(*pair, tmp_path_factory.mktemp("asked")) for pair in exports]
+    words = [sys.executable, "-c", STOCK, *map(str, asked)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=asked[0])
+    assert done.returncode == 0, done.stderr
+    return dict(zip(("shipped", "released"), map(json.loads, done.stdout.splitlines()[-2:]), strict=True))
+
+
+@pytest.mark.parametrize("which", ["shipped", "released"])
+def test_a_stock_process_has_the_same_model(
+    which: str, seen: dict[str, Any], shipped: Outgoing, mio_7b: Outgoing
+) -> None:
+    own, found = {"shipped": shipped, "released": mio_7b}[which], seen[which]
+    vocab = own.vocab
     assert found["mio"] == []
     assert (found["class"], found["dtype"]) == ("LlamaForCausalLM", "torch.bfloat16")
-    assert set(found["same"]) == set(state)
+    assert set(found["same"]) == set(plain(own.backbone))
     assert found["difference"] < 1e-5
-    assert found["texts"] == [shipped.text.encode(t) for t in TEXTS]
+    assert found["texts"] == [own.text.encode(t) for t in TEXTS]
     assert found["decoded"] == list(TEXTS)
     pairs = [(talk, opened) for talk in TALKS for opened in (False, True)]
-    assert found["talks"] == [rendered(shipped, *pair).tolist() for pair in pairs]
+    assert found["talks"] == [rendered(own, *pair).tolist() for pair in pairs]
     assert found["codes"] == list(range(vocab.text_size, len(vocab)))
     assert found["kept"] == "<img5>"
     assert 20 < found["greedy"] <= 25
@@ -461,20 +494,25 @@ def released(text: TextTokenizer) -> Outgoing:
 @pytest.fixture(scope="module")
 def mio_7b(tmp_path_factory: pytest.TempPathFactory) -> Outgoing:
     """A released model at reduced width: codes in no order, special tokens among the text."""
-    folder = tmp_path_factory.mktemp("released") / "MIO-7B-Instruct"
-    model = load(fabricate_language(folder, "permuted", instruct=True))
+    folder = fabricate_language(tmp_path_factory.mktemp("released") / "MIO-7B-Instruct", "permuted", instruct=True)
+    model = load(folder)
     held = model.processor
     return Outgoing("MIO", model.backbone, held.vocab, held.text, held.template, model.decoding("text")["text"], folder)
 
 
-def test_a_released_model_leaves_and_comes_back(mio_7b: Outgoing, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def travelled(mio_7b: Outgoing, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its export, by the command."""
+    out = tmp_path_factory.mktemp("export") / "Instruct-out"
+    assert main(["export", "hf", str(mio_7b.folder), "-o", str(out), "--json"]) == 0
+    return out
+
+
+def test_a_released_model_leaves_and_comes_back(mio_7b: Outgoing, travelled: Path) -> None:
     """The export is a released folder for mio, too."""
-    proof = export(mio_7b, tmp_path / "Instruct-out")
-    assert proof.difference is not None and proof.difference < 1e-5 * max(1.0, proof.scale)
-    assert (proof.texts, proof.dtype) == (len(TEXTS) + 2 * len(TALKS), "bf16")
-    settings = json.loads((tmp_path / "Instruct-out" / "generation_config.json").read_text())
+    settings = json.loads((travelled / "generation_config.json").read_text())
     assert (settings["eos_token_id"], settings["num_beams"]) == ([7, 2], 5)
-    again = load(tmp_path / "Instruct-out")
+    again = load(travelled)
     assert again.processor.vocab == mio_7b.vocab
     assert again.config.stop == "<|im_end|>"
     state = again.backbone.state_dict()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mio.data.formats import FORMATS, PLACEHOLDERS, Columns, Conversation, Sentences, media_file
+from mio.data.formats import FORMATS, PLACEHOLDERS, Columns, Conversation, Segments, Sentences, media_file, packed
 from mio.types import DataError, Document, MediaFile, MissingError, Part, Text, Turns
 
 COLUMN = {"image": "images", "speech": "audios", "video": "videos"}
@@ -117,3 +118,31 @@ def test_a_manifest_is_a_pair_and_names_what_it_lacks(root: Path) -> None:
     assert isinstance(content, Document) and names(content.parts) == ["speech:5", "yes"]
     with pytest.raises(DataError, match="no 'text'"):
         FORMATS["manifest"].read({"audio_filepath": "5"}, root)
+
+
+def test_segments_keep_their_order_and_leave_other_types_out(root: Path) -> None:
+    segments = [
+        {"type": "image", "image": "1"},
+        {"type": "text", "text": "a"},
+        {"type": "translation", "text": "b"},
+        {"type": "speech", "speech": "2"},
+    ]
+    assert names(Segments().read({"segments": segments}, root).parts) == ["image:1", "a", "speech:2"]
+    with pytest.raises(DataError, match="no 'image'"):
+        Segments().read({"segments": [{"type": "image"}]}, root)
+
+
+def test_media_may_be_members_of_an_archive(root: Path) -> None:
+    for name in ("a.zip", "b.zip"):
+        with zipfile.ZipFile(root / name, "w") as pack:
+            pack.writestr(f"{name[0]}/x.png", b"")
+    a, b = root / "a.zip", root / "b.zip"
+    assert packed({"pack": "b.zip"}, a) == packed({"pack": "b.zip"}, root) == b
+    assert packed({}, a) == packed({"pack": 3}, a) == a
+    segments = [{"type": "image", "image": "b/x.png"}, {"type": "video", "video": "a/x.png"}]
+    content = Segments().read({"segments": segments, "image_pack": "b.zip"}, a)
+    assert content.parts == (MediaFile(b, "image", "b/x.png"), MediaFile(a, "video", "a/x.png"))
+    with pytest.raises(MissingError, match="no member"):
+        Segments().read({"segments": segments[:1]}, a)
+    with pytest.raises(DataError, match="leads out"):
+        packed({"pack": "../a.zip"}, a)

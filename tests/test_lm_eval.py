@@ -1,17 +1,21 @@
-"""EleutherAI's lm-eval, unchanged, on an exported model: its likelihoods and accuracy are ours on the same items."""
+"""EleutherAI's lm-eval, unchanged, on an exported model and through the server: its numbers are ours."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fabricate import fabricate_model
+from serving import running
 
+from mio.evals.answering import answer, read_answers
 from mio.evals.benchmarks.items import Item
 from mio.evals.likelihood import likelihoods
 from mio.evals.metrics.statistics import ratio
+from mio.evals.planning import Settings, Task
 from mio.evals.scoring import METRICS, Answer
 from mio.evals.witnesses import Witnesses
 from mio.pipeline import Model, load
@@ -20,6 +24,7 @@ from mio.pretrained.stock import Outgoing
 from mio.types import Document, Text
 
 lm_eval = pytest.importorskip("lm_eval")
+PLAIN = Settings(batch=1)
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # theirs
 
 ROWS = [
@@ -42,6 +47,27 @@ metric_list:
   - metric: acc
 """
 
+TALK = """
+task: talk
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {data}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "{{{{wanted}}}}"
+generation_kwargs:
+  until: ["~~~~"]
+  max_gen_toks: 12
+  do_sample: false
+metric_list:
+  - metric: exact_match
+    aggregation: mean
+    higher_is_better: true
+    regexes_to_ignore: ['^\\s+', '\\s+$']
+"""
+
 
 def exported(model: Model, folder: Path, out: Path) -> Path:
     held = model.processor
@@ -51,25 +77,47 @@ def exported(model: Model, folder: Path, out: Path) -> Path:
     return out
 
 
-def theirs(folder: Path, work: Path) -> dict[str, Any]:
-    data = work / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    (work / "tasks").mkdir()
-    (work / "tasks" / "miniature.yaml").write_text(TASK.format(data=data))
+def theirs(model: str, arguments: dict[str, Any], task: str, rows: list[dict[str, Any]], work: Path) -> dict[str, Any]:
+    """Results and samples of one task over `rows`."""
+    data, folder = work / "rows.jsonl", work / "tasks"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder.mkdir()
+    (folder / "task.yaml").write_text(task.format(data=data))
     from lm_eval.tasks import TaskManager
 
-    manager = TaskManager(include_path=str(work / "tasks"), include_defaults=False)
-    arguments = {"pretrained": str(folder), "dtype": "float32", "add_bos_token": True}
     found: dict[str, Any] = lm_eval.simple_evaluate(
-        "hf",
+        model,
         model_args=arguments,
-        tasks=["miniature"],
-        task_manager=manager,
+        tasks=[task.split()[1]],
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
         device="cpu",
         batch_size=1,
         log_samples=True,
+        apply_chat_template=model != "hf",
     )
     return found
+
+
+def test_answers_through_the_server_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of three items want what the model says, so that accuracy is neither nothing nor all."""
+    pytest.importorskip("tenacity", reason="pip install 'lm-eval[api]'")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    model = load(fabricate_model(tmp_path / "model"))
+    items = [Item(str(n), (Text(str(row["question"])),), ("",)) for n, row in enumerate(ROWS)]
+    answer(
+        Task("talk", "", "", lambda folder: items, "{0}", "", ("accuracy",), tokens=12), model, items, tmp_path, PLAIN
+    )
+    ours = read_answers(tmp_path, items)
+    wanted = [a.text if n != 1 else "something else" for n, a in enumerate(ours)]
+    rows = [{"question": row["question"], "wanted": text} for row, text in zip(ROWS, wanted, strict=True)]
+    with running(model) as live:
+        arguments = {"base_url": f"{live.base}/v1/chat/completions", "model": model.config.name, "eos_string": "~~~"}
+        found = theirs("local-chat-completions", arguments, TALK, rows, tmp_path)
+    assert [s["resps"][0][0].strip() for s in found["samples"]["talk"]] == [a.text for a in ours]
+    pairs = [(a, replace(i, truth=(w,))) for a, i, w in zip(ours, items, wanted, strict=True)]
+    accuracy = ratio(METRICS["accuracy"].points(pairs, Witnesses())).value
+    assert [accuracy, found["results"]["talk"]["exact_match,none"]] == pytest.approx([2 / 3, 2 / 3])
 
 
 def test_likelihoods_and_accuracy_are_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +125,8 @@ def test_likelihoods_and_accuracy_are_theirs(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     folder = fabricate_model(tmp_path / "model")
     model = load(folder)
-    found = theirs(exported(model, folder, tmp_path / "export"), tmp_path)
+    arguments = {"pretrained": str(exported(model, folder, tmp_path / "export")), "dtype": "float32"}
+    found = theirs("hf", arguments | {"add_bos_token": True}, TASK, ROWS, tmp_path)
     pairs = []
     for row, sample in zip(ROWS, found["samples"]["miniature"], strict=True):
         prompt = Document((Text(f"{row['question']}\nAnswer:"),))

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fabricate import fabricate_model
 
+from mio.checkpoint import read_json, write_json
 from mio.cli import main
 from mio.evals.matrix import (
     CELLS,
     EXACT,
     MADE,
+    NEAREST,
     RIVALS,
     SAMPLE,
     Cell,
     Measured,
     clip_features,
-    measure_cells,
+    measured,
     nearest_own,
     picture_features,
     rivals_of,
@@ -27,9 +30,9 @@ from mio.evals.matrix import (
     unseen,
     wanted,
 )
-from mio.evals.matrix_page import page
+from mio.evals.matrix_page import Finding, kept, markdown, page
 from mio.pipeline import Model, Reply, load
-from mio.types import Audio, Image, Message, Sample, Text, Turns, Video
+from mio.types import Audio, Image, Message, MioError, Sample, Text, Turns, Video
 
 KINDS = ("text", "image", "speech", "video")
 
@@ -83,35 +86,57 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def test_directions_are_measured_on_items_that_are_held_out(model: Model, tmp_path: Path) -> None:
     shelf = unseen(SAMPLE, tmp_path)
     assert {"emoji", "fsdd", "motion", "edits"} <= set(shelf.items)
-    found = {(m.cell.into, m.cell.out): m for m in measure_cells(model, shelf, 1, 2)}
-    assert len(found) == len(CELLS) and all(m.share and m.share.count == 1 for m in found.values())
+    found = {(m.cell.into, m.cell.out): m for m in (measured(model, shelf, cell, 1, 2) for cell in CELLS)}
+    assert len(found) == len(CELLS) and all(len(m.right) == 1 for m in found.values())
     assert found["text", "image"].chance == pytest.approx(0.1) and found["image", "text"].chance == 0
     assert 0.1 < found["text", "video"].chance < 0.2  # the sample holds seven clips
 
 
-def measured(check: bool = True) -> list[Measured]:
+def findings(check: bool = True) -> list[Finding]:
     turns = Turns((Message("user", (picture(0), Text("<b>What</b>?"))), Message("assistant", (Text("a cat"),))))
     asked = (Reply((Text("a <cat>"), picture(1), tone(300)), (), ("a span was cut",)), Sample("x:emoji/1", turns))
     cell = Cell("image", "text", lambda shelf: iter(()), EXACT if check else MADE)
-    return [Measured(cell, (asked,) * 4, (True, False, True, True)), Measured(Cell("text", "image", cell.asks, EXACT))]
+    none = Measured(Cell("text", "image", cell.asks, NEAREST))
+    return [Finding.of(Measured(cell, (asked,) * 4, (True, False, True, True), 0.1)), Finding.of(none)]
 
 
 def test_a_page_needs_nothing_else_and_writes_nobodys_html() -> None:
     facts = {"model": "a & b", "commit": "abc"}
-    html = page(facts, measured())
-    assert html == page(facts, measured()) and "75%" in html and "n=4" in html and '<td class="none">' in html
+    html = page(facts, findings())
+    assert html == page(facts, findings()) and "75%" in html and "n=4" in html and '<td class="none">' in html
     assert "<b>What</b>" not in html and "a &amp; b" in html and "a span was cut" in html
     assert not re.search(r'(src|href)="(?!data:|#)', html)
     assert html.count("<li class=") == 3 and html.count("<h3>reference</h3>") == 3
     assert "<audio" in html and "<img" in html
-    assert "<h3>reference</h3>" not in page(facts, measured(check=False))
+    assert "<h3>reference</h3>" not in page(facts, findings(check=False))
+
+
+def test_a_table_for_documents_has_every_direction_that_was_measured() -> None:
+    head, _, row = markdown(findings())
+    assert row == "| image | text | 75.0% | 30.1% - 95.4% | 4 | 10.0% | answered exactly |"
+    assert head.count("|") == row.count("|")
+    first, second = (one.row() for one in findings())
+    assert first["right"] == 0.75 and first["n"] == 4 and (second["right"], second["n"]) == (None, 0)
+
+
+def test_only_findings_under_the_same_facts_are_gone_on_with(tmp_path: Path) -> None:
+    path, facts = tmp_path / "m.json", {"model": "a", "weights": "x"}
+    assert kept(path, facts) == []
+    write_json(path, {"facts": facts, "found": [asdict(f) for f in findings()]})
+    assert kept(path, facts) == findings()
+    with pytest.raises(MioError, match="weights differ"):
+        kept(path, {**facts, "weights": "y"})
 
 
 @pytest.mark.slow
-def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = fabricate_model(tmp_path / "model")
-    out = tmp_path / "pages" / "matrix.html"
-    assert main(["eval", "matrix", "--model", str(folder), "-o", str(out), "--limit", "1"]) == 0
-    assert capsys.readouterr().out.strip() == str(out) and "fabricated" in out.read_text()
+def test_the_command_goes_on_where_it_was_and_ends_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = fabricate_model(tmp_path / "model"), tmp_path / "pages" / "matrix.html"
+    words = ["eval", "matrix", "--model", str(folder), "-o", str(out), "--limit", "1"]
+    assert main(words) == 0
+    table, html = capsys.readouterr().out, out.read_text()
+    assert table.count("\n") == 2 + len(CELLS) and "fabricated" in html
+    stored = read_json(out.with_suffix(".json"))
+    write_json(out.with_suffix(".json"), stored | {"found": stored["found"][:-2]})  # as a kill leaves it
+    assert main(words) == 0 and capsys.readouterr().out == table and out.read_text() == html
     (tmp_path / "empty").mkdir()
-    assert main(["eval", "matrix", "--model", str(folder), "--data", str(tmp_path / "empty"), "-o", str(out)]) in (3, 4)
+    assert main([*words, "--data", str(tmp_path / "empty")]) in (2, 3, 4)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mio.evals.metrics.captions import bleu, cider, cider_d, common_length, ptb_tokens, rouge_l
+from mio.evals.metrics.captions import bleu, cider_d, common_length, ptb_tokens, rouge_l
 
 CAPTIONS = json.loads((Path(__file__).parent / "data" / "coco_captions.json").read_text(encoding="utf-8"))
 REFERENCES = [  # the example of nlg-eval's README
@@ -46,10 +46,9 @@ def test_words_are_those_of_the_ptb_tokenizer() -> None:
 
 def test_a_caption_equal_to_its_references_scores_ten_and_order_of_items_is_free() -> None:
     a, b = ["a", "red", "fox", "runs", "over", "snow"], ["two", "men", "play", "chess", "in", "town"]
-    for metric in (cider, cider_d):
-        assert metric([a, b], [[a, a], [b]]).value == pytest.approx(10)
-        assert metric([a, b], [[b], [a]]).value == 0
-    assert cider_d([a + a, b], [[a], [b]]).value < cider([a + a, b], [[a], [b]]).value  # length and clipping
+    assert cider_d([a, b], [[a, a], [b]]).value == pytest.approx(10)
+    assert cider_d([a, b], [[b], [a]]).value == 0
+    assert cider_d([a + a, b], [[a], [b]]).value < cider_d([a, b], [[a], [b]]).value  # length and clipping
 
 
 @pytest.mark.parametrize(("a", "b", "length"), [("abcbdab", "bdcaba", 4), ("", "abc", 0), ("xyz", "xyz", 3)])

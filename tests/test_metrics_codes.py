@@ -94,6 +94,13 @@ def test_purity_by_hand() -> None:
     assert score.value == pytest.approx((1 + 2) / 5) and score.n == 2  # code 9 was never met
 
 
+def test_purity_is_that_of_manning_raghavan_and_schutze() -> None:
+    """Introduction to Information Retrieval, 2008, figure 16.4: seventeen things in three clusters, 0.71."""
+    clusters = np.array([0] * 6 + [1] * 6 + [2] * 5)
+    codes, labels = [np.array([c]) for c in clusters], list("xxxxxo" + "xoooo#" + "xx###")
+    assert purity(codes * 2, labels * 2, 17).value == pytest.approx(12 / 17)
+
+
 def test_purity_of_codes_that_say_nothing_is_chance() -> None:
     rng = np.random.default_rng(0)
     codes = [rng.integers(0, 400, 20) for _ in range(400)]

@@ -87,6 +87,9 @@ def test_the_full_recipe_has_the_papers_shape() -> None:
     assert (rows["image"].size, rows["speech"].codebooks, rows["speech"].codebook_size) == (8192, 4, 1024)
     assert {stage.fit.optim.lr for stage in recipe.stages} == {3e-5}
     assert {stage.tokens for stage in recipe.stages} == {2800}
+    pairs, documents = (recipe.stages[1].slots[name].shares for name in ("pairs", "documents"))
+    assert pairs["image to text"] == pairs["text to image"]
+    assert documents["text to video"] / documents["video to text"] == pytest.approx(60 / 40)
 
 
 NAMES = ("mio:laptop", "mio.recipes.mio:laptop", "recipes/mio.py:laptop", "src/mio/recipes/mio.py:laptop")

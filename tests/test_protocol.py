@@ -23,7 +23,7 @@ from mio.serve.errors import ApiError
 from mio.serve.fields import Fields, parse_object
 from mio.serve.protocol import BY_ROW, ChatRequest, Settings, Source, Stops, Turn, chat_request
 from mio.serve.sound import ENCODERS, pcm
-from mio.types import Audio, Image, Text, Video
+from mio.types import Audio, AudioChunk, Image, Text, Video
 
 PNG = base64.b64encode(b"picture").decode()
 
@@ -234,6 +234,17 @@ def test_pieces_of_sound_join_as_text_and_hold_every_sample() -> None:
     samples = np.frombuffer(base64.b64decode("".join(pieces)), "<i2")
     whole = [np.pad(np.rint(s.samples * 32768).astype(np.int16), (0, -len(s.samples) % 3)) for s in sounds]
     assert np.array_equal(samples, np.concatenate(whole))
+
+
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=6), st.sampled_from([8000, 16_000, 22_050, 24_000]))
+def test_a_sound_is_the_same_bytes_however_it_is_cut(cuts: list[int], rate: int) -> None:
+    samples = np.random.default_rng(0).uniform(-1, 1, sum(cuts)).astype(np.float32)
+    ends = np.cumsum(cuts)
+    answer, deltas = made([AudioChunk(samples[e - n : e], rate, int(e - n)) for n, e in zip(cuts, ends, strict=True)])
+    assert bytes(answer.pcm) == pcm(Audio(samples, rate))
+    assert base64.b64decode("".join(d["audio"]["data"] for d in deltas)) == bytes(answer.pcm)
+    assert all(len(d["audio"]["data"]) % 8 == 0 for d in deltas)
+    assert len(answer.parts) == 1 and answer.parts[0]["end"] == pytest.approx(len(answer.pcm) / 48_000, abs=1e-3)
 
 
 @given(st.lists(st.text("aEND", max_size=4), max_size=8), st.sampled_from([("END",), ("E", "ND"), ("aa", "NDE")]))

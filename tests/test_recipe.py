@@ -13,16 +13,18 @@ import pytest
 import torch
 import yaml
 from fabricate_llama import SMALL as BASE
-from fabricate_llama import folder_of
+from fabricate_llama import VARIANTS, folder_of
 
 import mio.recipe
-from mio.checkpoint import read_json, sha256, write_json
+from mio.checkpoint import load_tensors, read_json, sha256, write_json
+from mio.cli import main
 from mio.cli.report_card import candidates
 from mio.config import dump_yaml, from_dict, override
 from mio.decoding.sampling import GREEDY
+from mio.models.backbone import BackboneConfig
 from mio.pipeline import load
 from mio.pretrained.export import export
-from mio.pretrained.llama import read_backbone
+from mio.pretrained.llama import read_backbone, read_config
 from mio.pretrained.proof import TALKS, TEXTS
 from mio.pretrained.stock import Outgoing
 from mio.recipe import Recipe, Run, Work, run, with_needs
@@ -82,7 +84,7 @@ def test_shares_of_sources_are_what_was_asked() -> None:
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    run(small(), SAMPLE, folder, LEARNING, workers=2)
+    run(Run(small(), SAMPLE, folder, 2), LEARNING)
     return folder
 
 
@@ -110,13 +112,13 @@ def test_a_run_has_candidates_for_the_report_card_before_it_has_a_model(out: Pat
 
 def test_a_finished_run_is_not_run_again(out: Path) -> None:
     before = sha256(out / "model" / "model.safetensors"), (out / "metrics.jsonl").stat().st_size
-    run(small(), SAMPLE, out, LEARNING)
+    run(Run(small(), SAMPLE, out), LEARNING)
     assert before == (sha256(out / "model" / "model.safetensors"), (out / "metrics.jsonl").stat().st_size)
 
 
 def test_another_recipe_is_refused_in_the_same_folder(out: Path) -> None:
     with pytest.raises(MioError, match="another recipe"):
-        run(override(small(), ["seed=7"]), SAMPLE, out)
+        run(Run(override(small(), ["seed=7"]), SAMPLE, out))
 
 
 def test_the_trained_model_speaks(out: Path) -> None:
@@ -125,7 +127,7 @@ def test_the_trained_model_speaks(out: Path) -> None:
 
 @pytest.mark.slow
 def test_the_last_stage_measures_every_direction_that_has_samples(out: Path) -> None:
-    run(small(), SAMPLE, out)
+    run(Run(small(), SAMPLE, out))
     rows = read_json(out / "measure" / "report.json")
     assert len(rows) > 15 and all(row["count"] > 0 for row in rows)
 
@@ -154,9 +156,18 @@ def grown(base: Path, out: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
     folder = tmp_path_factory.mktemp("grown")
     for part in ("image", "speech"):
         shutil.copytree(out / part, folder / part)
-    recipe = override(small(), [f"init={base}"])
-    run(recipe, SAMPLE, folder, ("text", "prepare", "model"))
-    return Run(recipe, SAMPLE, folder)
+    gauge = (f"stages.0.gauge.{word}" for word in ("every=1", "packs=1", "best=true"))
+    recipe = override(small(), gauge)
+    train(recipe, base, folder, "text,prepare,model")
+    return Run(override(recipe, [f"init={base}"]), SAMPLE, folder)
+
+
+def train(recipe: Recipe, base: Path, out: Path, only: str) -> None:
+    """`mio train`, as it is typed."""
+    path = out.with_suffix(".yaml")
+    path.write_text(dump_yaml(recipe), encoding="utf-8")
+    words = ["train", path, "--init", base, "--data", SAMPLE, "--out", out, "--only", only, "--workers", 1, "-q"]
+    assert main([str(w) for w in words]) == 0
 
 
 def test_a_recipe_starts_from_a_base_model_whose_rows_keep_every_bit(base: Path, grown: Run, tmp_path: Path) -> None:
@@ -182,12 +193,44 @@ def test_a_model_grown_from_a_base_is_trained_loaded_and_speaks(base: Path, grow
     assert model.processor.text.encode("a fox") == text.encode("a fox")
 
 
+def test_a_stage_with_a_gauge_looks_at_held_out_samples_and_leaves_its_best_weights(grown: Run) -> None:
+    lines = [json.loads(line) for line in grown.metrics.read_text().splitlines()]
+    looks = [line for line in lines if "text perplexity" in line]
+    assert [(line["stage"], line["step"]) for line in looks] == [("stage1-align", step) for step in range(3)]
+    assert all({"held-out text", "held-out image", "held-out speech"} <= line.keys() for line in looks)
+    assert looks[-1]["text perplexity"] < looks[0]["text perplexity"]
+    best = load_tensors(grown.out / "work" / "stage1-align" / "best" / "model.safetensors")
+    left = load_tensors(grown.out / "stages" / "stage1-align" / "model.safetensors")
+    torch.testing.assert_close(left, best, atol=0, rtol=0)
+
+
 def test_a_model_grown_from_a_base_leaves_as_a_stock_folder(grown: Run, tmp_path: Path) -> None:
     model = load(grown.out / "model")
     held = model.processor
     parts = (held.vocab, held.text, held.template)
     proof = export(Outgoing("grown", model.backbone, *parts, GREEDY, grown.out / "model"), tmp_path / "hf")
     assert proof.lossless and proof.texts == len(TEXTS) + 2 * len(TALKS)
+
+
+@pytest.mark.parametrize("shape", VARIANTS[1:], ids=["tied", "biases", "norms of queries and keys, tied"])
+def test_every_family_of_base_models_is_trained_by_the_command(
+    shape: BackboneConfig, base: Path, grown: Run, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, replace(shape, vocabulary=read_config(base).vocabulary, positions=512))
+    shutil.copy(base / "tokenizer.json", folder)
+    for part in ("text", "image", "speech", "prepare"):
+        shutil.copytree(grown.out / part, tmp_path / "run" / part)
+    train(replace(small(), stages=small().stages[:1]), folder, tmp_path / "run", "model")
+
+    model, start = load(tmp_path / "run" / "model"), read_backbone(folder, torch.float32)
+    assert model.config.backbone == replace(start.config, vocabulary=len(model.processor.vocab))
+    assert (model.backbone.lm_head.weight is model.backbone.model.embed_tokens.weight) == shape.tied
+    learnt = model.backbone.state_dict()
+    assert learnt.keys() == start.state_dict().keys()
+    rounded = {name: tensor.bfloat16().float() for name, tensor in start.state_dict().items()}  # as models are saved
+    changes = {name: (learnt[name][: len(tensor)] - tensor).abs().max() for name, tensor in rounded.items()}
+    assert max(changes.values()) < 0.2  # biases and norms are random in the base, so none was lost
+    assert changes["model.layers.1.self_attn.q_proj.weight"] > 0
 
 
 def broken(run: Run) -> None:
@@ -206,7 +249,7 @@ def test_nothing_starts_after_a_stage_that_failed(tmp_path: Path, monkeypatch: p
     stages = {"first": Work(broken), "second": Work(leave_a_mark, ("first",)), "other": Work(take_long)}
     monkeypatch.setattr(mio.recipe, "STAGES", stages)
     with pytest.raises(MioError, match="broken"):
-        run(small(), SAMPLE, tmp_path, workers=2)
+        run(Run(small(), SAMPLE, tmp_path, 2))
     assert not (tmp_path / "mark").exists()
 
 

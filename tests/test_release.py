@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import socket
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fabricate_llama import folder_of
 from fabricate_release import YI, fabricate_release
 from numpy.testing import assert_array_equal
 
@@ -20,10 +23,11 @@ from mio.checkpoint import read_json, write_json
 from mio.cli import main
 from mio.decoding.profiles import PROFILES
 from mio.decoding.sampling import GREEDY, BeamSearch, Sampling
+from mio.media import write_audio
 from mio.models.quantized import QuantizedLinear
-from mio.pipeline import Job, Model, load, user
+from mio.pipeline import Job, Model, load, load_speaker, user
 from mio.pretrained.lazy import LazyTokenizer
-from mio.pretrained.release import ReleasedVideoTokenizer, read_release, released_frames
+from mio.pretrained.release import ReleasedVideoTokenizer, read_processor, read_release, released_frames
 from mio.sequence import BASE_PREFILL, BASE_PROMPTS, fill
 from mio.types import Audio, DataError, Document, Image, MioError, MissingError, Text, Turns, Video
 
@@ -102,6 +106,14 @@ def test_weights_for_another_number_of_ids_are_refused(folder: Path, tmp_path: P
         load(copied)
 
 
+def test_another_language_model_is_sent_to_the_recipes(tmp_path: Path) -> None:
+    stock = folder_of(tmp_path)
+    (stock / "tokenizer.json").touch()
+    with pytest.raises(MissingError, match="not MIO") as caught:
+        load(stock)
+    assert f"--init {stock}" in caught.value.fix
+
+
 def test_media_tokenizers_wait_for_their_first_use_and_can_be_released(folder: Path) -> None:
     loaded = load(folder)
 
@@ -112,8 +124,11 @@ def test_media_tokenizers_wait_for_their_first_use_and_can_be_released(folder: P
     assert built() == [False, False]
     before = loaded.processor.encode([PICTURE, SOUND])
     assert built() == [True, True]
+    lazy = [t for t in loaded.processor.tokenizers.values() if isinstance(t, LazyTokenizer)]
+    networks = [weakref.ref(t.tokenizer().network) for t in lazy]  # type: ignore[attr-defined]
     loaded.release()
-    assert built() == [False, False]
+    gc.collect()
+    assert built() == [False, False] and [network() for network in networks] == [None, None]
     for old, new in zip(before, loaded.processor.encode([PICTURE, SOUND]), strict=True):
         assert_array_equal(old.codes, new.codes)  # type: ignore[union-attr]
 
@@ -128,6 +143,13 @@ def test_a_missing_tokenizer_costs_its_own_modality_only(folder: Path, tmp_path:
     assert loaded.chat("Hello", tokens=8).ids
     with pytest.raises(MissingError, match=file):
         loaded.chat("What is this?", PICTURE if "seed" in part else SOUND, tokens=8)
+
+
+def test_tokens_are_made_without_the_language_model(folder: Path, tmp_path: Path) -> None:
+    copied = copytree(folder, tmp_path / "MIO-7B-Base", ignore=lambda *_: [p.name for p in folder.glob("*.bin")])
+    speaker = load_speaker(copied)
+    assert speaker.encode([SOUND])[0].codes.shape == (1, 4, 25)  # type: ignore[union-attr]
+    assert speaker.fingerprint == read_processor(copied, torch.float32).fingerprint  # a recipe's
 
 
 def test_a_tokenizer_of_other_codes_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -313,6 +335,26 @@ def test_the_command_chats_with_it_in_any_profile(folder: Path, capsys: pytest.C
 
     assert ids() == ids("--profile", "paper") == ids("--profile", "release")
     assert ids("--temperature", "1", "--seed", "1") != ids("--temperature", "1", "--seed", "2")
+
+
+def test_the_other_commands_take_it_as_they_take_any_model(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def document(*words: object) -> Any:
+        main([*map(str, words), "--json"])
+        return json.loads(capsys.readouterr().out)
+
+    seen = document("inspect", folder)
+    assert seen["ids"] > 12_294 and all("unclip" in need for need in seen["missing"])
+    found = {check["name"]: check for check in document("doctor", "--model", folder)["checks"]}
+    assert found["fits"]["state"] == "ok" and "unet (3.5 GB)" in found["model"]["fix"]
+    write_audio(SOUND, tmp_path / "a.wav")
+    lines = [{"id": "words", "prompt": "Hello", "attachments": ["a.wav"], "tokens": 5}]
+    lines += [{"id": "voice", "prompt": "Say it.", "out": "speech", "tokens": 30}]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    counts = document("generate", tmp_path / "in.jsonl", "-o", tmp_path / "out", "--model", folder)
+    assert (counts["done"], counts["failed"]) == (2, 0) and counts["peak_bytes"]["resident"] > 10**8
+    assert (tmp_path / "out" / "voice-0.wav").is_file()
 
 
 def script() -> Callable[[list[str]], int]:

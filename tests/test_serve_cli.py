@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 from fabricate import fabricate_model
+from serving import process
 
 from mio.cli import main
 from mio.cli.parser import parse
@@ -25,37 +20,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fabricate_model(tmp_path_factory.mktemp("model"))
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    words = [sys.executable, "-m", "mio", "serve", "--json", "--port", "0", "--model", str(folder)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    assert process.stdout
-    try:
-        yield process, json.loads(process.stdout.readline())["api"].removesuffix("/v1")
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def test_it_serves_and_finishes_what_is_under_way_when_it_is_told_to_end(folder: Path) -> None:
-    body = {"messages": [{"role": "user", "content": "Go"}], "temperature": 2, "max_tokens": 400, "stream": True}
-    with served(folder) as (process, base), httpx.Client(base_url=base, timeout=60) as client:
-        while not _up(client):
-            pass
+    body = {
+        "messages": [{"role": "user", "content": "Go"}],
+        "temperature": 2,
+        "seed": 3,
+        "max_tokens": 150,
+        "stream": True,
+    }
+    with process(folder) as (server, base), httpx.Client(base_url=base, timeout=60) as client:
         with client.stream("POST", "/v1/chat/completions", json=body) as reply:
             lines = reply.iter_lines()
             assert next(lines).startswith("data: ")
-            process.send_signal(signal.SIGTERM)
+            server.send_signal(signal.SIGTERM)
             assert [line for line in lines if line][-1] == "data: [DONE]"
-        assert process.wait(60) == 0
-
-
-def _up(client: httpx.Client) -> bool:
-    try:
-        return client.get("/ready").status_code == 200
-    except httpx.TransportError:
-        return False
+        assert server.wait(60) == 0
 
 
 def test_beyond_this_machine_it_wants_a_key(

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mio.data.prepare import split
+from mio.data.pretraining import PRETRAINING, plain_text
 from mio.data.sources import CORPUS, Item, PairSource, StyledSource, held_out, read_corpus, records
-from mio.data.tasks import INSTRUCT, PRETRAINING, Shelf, plain_text, style_of, words
+from mio.data.tasks import INSTRUCT, Shelf, style_of, words
 from mio.recipes.tiny import tiny
 from mio.sequence import ChatTemplate, parse, render
 from mio.tokenizers.text import TextTokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mio.data.faults import Reading
 from mio.data.formats import FORMATS
 from mio.data.plan import Slot
 from mio.data.store import Store
-from mio.data.tokenize import Tokenizing, Wanted, tokenize
+from mio.data.tokenize import Engine, Speaker, Tokenizing, Wanted, Work, alone, tokenize
 from mio.data.wording import TEMPLATES, worded
 from mio.media import encode_image
 from mio.pipeline import load_processor
@@ -55,13 +56,13 @@ def write(folder: Path, numbers: range | list[int], **captions: str) -> Path:
 
 
 def job(path: Path, speaker: Processor, *tasks: str) -> Tokenizing:
-    return Tokenizing(Reading(path, FORMATS["captions"]), Wanted("pairs", tasks), speaker)
+    return Tokenizing(Reading(path, FORMATS["captions"]), Wanted("pairs", tasks), speaker.fingerprint)
 
 
 def run(path: Path, speaker: Processor, *tasks: str, bad: float = 0.0) -> tuple[int, int]:
     """Chunks made and found."""
     work = job(path, speaker, *tasks)
-    tokenize([work], path.parent / "store", bad)
+    tokenize([work], path.parent / "store", bad, alone(Speaker(speaker)))
     return work.made, work.found
 
 
@@ -104,21 +105,30 @@ class Killed(Exception):
     pass
 
 
+def killed(speaker: Speaker, after: int) -> Engine:
+    """An engine that makes so many chunks and no more."""
+
+    def make(works: Iterator[Work]) -> None:
+        for number, work in enumerate(works):
+            if number == after:
+                raise Killed
+            speaker.make(work)
+
+    return make
+
+
 def test_a_run_that_is_killed_goes_on_where_it_was_and_ends_with_the_same_bytes(
     pairs: Path, speaker: Processor
 ) -> None:
     run(pairs, speaker)
     whole = {p.name: p.read_bytes() for p in (pairs.parent / "store").iterdir()}
     other = pairs.parent / "other"
-    for stop in (0, 1, 2):
-        parts = job(pairs, speaker).parts(other.with_name("other.parts"))
+    for stop in (0, 1, 0):
         with pytest.raises(Killed):
-            for number, _ in enumerate(parts):
-                if number == stop:
-                    raise Killed
+            tokenize([job(pairs, speaker)], other, 0.0, killed(Speaker(speaker), stop))
     work = job(pairs, speaker)
-    tokenize([work], other, 0.0)
-    assert (work.made, work.found) == (0, 3)
+    tokenize([work], other, 0.0, alone(Speaker(speaker)))
+    assert (work.made, work.found) == (2, 1)
     assert {p.name: p.read_bytes() for p in other.iterdir()} == whole
 
 
@@ -154,7 +164,7 @@ def test_a_medium_that_cannot_be_read_costs_its_record_and_is_named_each_time(pa
             run(pairs, speaker)
         assert not (pairs.parent / "store").exists()
         work = job(pairs, speaker)
-        tokenize([work], pairs.parent / "fine", 0.1)
+        tokenize([work], pairs.parent / "fine", 0.1, alone(Speaker(speaker)))
         assert [f.line for f in work.reading.faults] == [7]
         assert made in (3, work.made)
     store = Store.open(pairs.parent / "fine", speaker.fingerprint)

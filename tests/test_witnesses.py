@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fabricate_witnesses import fabricate_witnesses
+from transformers import CLIPImageProcessorPil, CLIPModel
 
 from mio.checkpoint import sha256
 from mio.evals.benchmarks.items import Item
 from mio.evals.scoring import METRICS, Answer
 from mio.evals.witnesses import Witnesses
-from mio.media import read_audio, write_audio, write_image
+from mio.media import read_audio, read_image, write_audio, write_image
 from mio.types import Audio, Image, MediaFile, MissingError
 
 
@@ -44,6 +45,25 @@ def test_likeness_is_one_for_the_same_medium_and_nothing_for_none(
     assert points[0, 0] == pytest.approx(1) and -1 <= points[1, 0] < 0.9999 and points[2, 0] == 0
 
 
+def test_a_picture_is_compared_with_words_as_clip_itself_does(folder: Path) -> None:
+    from transformers import CLIPModel, CLIPProcessor
+
+    made = pairs(folder, "image", ".png")
+    model, processor = CLIPModel.from_pretrained(folder / "clip"), CLIPProcessor.from_pretrained(folder / "clip")
+    given = processor(text=["a b"], images=read_image(folder / "a.png").pixels, return_tensors="pt")
+    theirs = (model(**given).logits_per_image[0, 0] / model.logit_scale.exp()).item()
+    points = METRICS["CLIP-T"].points(made, Witnesses(folder))
+    assert points[0, 0] == pytest.approx(theirs, abs=1e-5) and points[2].tolist() == [0, 1]
+
+
+def test_beauty_is_a_line_in_unit_embeddings(folder: Path) -> None:
+    """The head's weights are ones and its bias is 5, so a mark is 5 plus the sum of the unit embedding."""
+    witnesses = Witnesses(folder)
+    seen = witnesses.sees([read_image(folder / "a.png")])[0]
+    points = METRICS["aesthetic"].points(pairs(folder, "image", ".png"), witnesses)
+    assert points[0, 0] == pytest.approx((5 + seen.sum() / np.linalg.norm(seen)) / 10) and points[2, 0] == 0
+
+
 def test_error_rates_are_of_what_is_heard(folder: Path) -> None:
     """A listener who hears "aaaaaaaa" in noise has one word wrong and misses one; silence loses both."""
     witnesses = Witnesses(folder)
@@ -51,18 +71,6 @@ def test_error_rates_are_of_what_is_heard(folder: Path) -> None:
     points = METRICS["heard WER"].points(pairs(folder, "speech", ".wav"), witnesses)
     assert heard[1] == "" and set(heard[0]) == {"a"}
     assert points.tolist() == [[2, 2], [2, 2], [2, 2]] and not METRICS["heard WER"].higher
-
-
-def test_words_are_compared_as_whisper_writes_them(folder: Path) -> None:
-    said = ["Mr. Park's colour, uh, is twenty-one!", "thirty one dollars"]
-    assert Witnesses(folder).spelt(said) == ["mister park is color is 21", "$31"]
-
-
-def test_a_whisper_without_its_spellings_is_refused(folder: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(folder / "whisper", tmp_path / "whisper")
-    (copy / "normalizer.json").unlink()
-    with pytest.raises(MissingError, match="no normalizer"):
-        Witnesses(tmp_path).spelt(["a"])
 
 
 def test_a_witness_is_known_by_its_weights(folder: Path) -> None:
@@ -74,3 +82,14 @@ def test_nobody_judges_who_is_not_there(tmp_path: Path) -> None:
         assert not nobody.has("clip")
         with pytest.raises(MissingError, match="no clip"):
             nobody.sees([])
+
+
+def test_a_text_fits_a_picture_as_clip_itself_says(folder: Path) -> None:
+    picture = read_image(folder / "a.png")
+    whole = CLIPModel.from_pretrained(folder / "clip").eval()
+    pixels = CLIPImageProcessorPil.from_pretrained(folder / "clip")(images=picture.pixels, return_tensors="pt")
+    ids = torch.tensor([[3, 4]])  # a fox
+    with torch.inference_mode():
+        logits = whole(input_ids=ids, attention_mask=torch.ones_like(ids), **pixels).logits_per_image
+        expected = float(logits / whole.logit_scale.exp())
+    assert Witnesses(folder).fits(picture, "a fox") == pytest.approx(expected, abs=1e-5)

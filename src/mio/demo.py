@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from mio.data.tasks import INSTRUCT, Shelf
 from mio.evals.metrics import normal
 from mio.evals.shown import Piece, pages
 from mio.pipeline import Job, Model, Reply, load, write_media
+from mio.pretrained.memory import peak_resident
 from mio.processor import open_media
 from mio.types import Image, MediaFile, Message, MioError, Part, Sample, Text, Turns
 
@@ -265,18 +265,9 @@ def facts_of(model: Model, cards: Sequence[Card], seconds: float) -> dict[str, s
         "language model": f"{size / 1e6:.1f} million weights, window of {window} ids",
         "vocabulary": f"{len(model.processor.vocab)} ids, fingerprint {model.config.fingerprint}",
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores",
-        "memory": f"{_peak() / 2**20:.0f} MB at most",
+        "memory": f"{peak_resident() / 2**20:.0f} MB at most",
         "this page": f"{len(cards)} answers in {seconds:.1f} s, {sum(bool(c.error) for c in cards)} failed",
     }
-
-
-def _peak() -> int:
-    """The most bytes that this process has held; 0 on Windows, which keeps it elsewhere."""
-    if sys.platform == "win32":
-        return 0
-    from resource import RUSAGE_SELF, getrusage
-
-    return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _write(out: Path, facts: Mapping[str, str], cards: Sequence[Card], html: str) -> Path:
@@ -284,7 +275,7 @@ def _write(out: Path, facts: Mapping[str, str], cards: Sequence[Card], html: str
     (out / "media").mkdir(parents=True, exist_ok=True)
     for piece in (p for c in cards for pieces in c.pieces.values() for p in pieces if p.form):
         _put(out / piece.file, piece.data)
-    totals = {"answers": len(cards), "failed": sum(bool(c.error) for c in cards), "rss": _peak()}
+    totals = {"answers": len(cards), "failed": sum(bool(c.error) for c in cards), "rss": peak_resident()}
     report = {**facts, "totals": totals, "items": [c.report() for c in cards]}
     _put(out / "report.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
     return _put(out / "index.html", html.encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -96,9 +96,22 @@ class Batch:
     targets: Tensor
     kinds: Tensor
 
-    def to(self, device: torch.device) -> Batch:
-        names = ("ids", "positions", "where", "targets", "kinds")
-        return replace(self, **{name: self.__getattribute__(name).to(device) for name in names})
+    def halves(self) -> tuple[Batch, ...]:
+        """Two batches of about half the tokens each, cut between samples; the batch alone where it is one sample."""
+        lengths = self.segments.lengths
+        if len(lengths) == 1:
+            return (self,)
+        ends = [*itertools.accumulate(lengths)]
+        count = min(range(1, len(lengths)), key=lambda n: abs(2 * ends[n - 1] - ends[-1]))
+        cut = ends[count - 1]
+        trained = int((self.where < cut).sum())  # `where` ascends
+        left, right = slice(trained), slice(trained, None)
+        before = (self.where[left], self.targets[left], self.kinds[left])
+        after = (self.where[right] - cut, self.targets[right], self.kinds[right])
+        return (
+            Batch(self.ids[:cut], self.positions[:cut], Segments.of(lengths[:count]), *before),
+            Batch(self.ids[cut:], self.positions[cut:], Segments.of(lengths[count:]), *after),
+        )
 
 
 def segment_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:

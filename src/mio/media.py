@@ -85,6 +85,15 @@ def read(source: Source, limits: Limits = Limits()) -> Media:
     return read_image(source, limits) if modality == "image" else read_audio(source, limits=limits)
 
 
+def has_sound(source: Source, limits: Limits = Limits()) -> bool:
+    """Whether `read_audio` finds anything to hear in it."""
+    with _opened(source, limits) as (data, kind):
+        if kind not in _DEMUXERS:
+            return kind in _SOUNDS
+        with _demuxed(data, kind) as (container, _):
+            return bool(container.streams.audio)
+
+
 def read_image(source: Source, limits: Limits = Limits()) -> Image:
     """PNG, JPEG, WebP or GIF (its first frame) -> upright (H, W, 3) uint8, transparency laid on white."""
     with _opened(source, limits) as (data, kind):

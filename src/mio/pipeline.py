@@ -29,6 +29,7 @@ from mio.models.backbone import Backbone, BackboneConfig
 from mio.models.decoders import PixelDecoder, PixelDecoderConfig
 from mio.models.quantized import Bits, quantize_linears
 from mio.pretrained.hub import locate
+from mio.pretrained.inventory import is_released
 from mio.pretrained.lazy import LazyTokenizer
 from mio.pretrained.release import FRAMES, read_processor, read_release
 from mio.processor import Processor, Stream
@@ -478,19 +479,44 @@ Builder = Callable[[Path, Modality, Mapping[str, Any], int], Tokenizer]  # of a 
 BUILDERS: dict[str, Builder] = {"image": _image, "speech": _speech, "video": _video}
 
 
-def load(source: Path | str | None = None, *, dtype: torch.dtype | None = None, bits: Bits | None = None) -> Model:
+def load(
+    source: Path | str | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    bits: Bits | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> Model:
     """Load a model: a folder of ours, a released one, or the id of one; without argument, the one that ships.
 
     `dtype`: of the language model's weights; by default fp32 for ours and bf16 for released ones. `bits`: 4 or 8 for
-    its linear layers.
+    its linear layers. `revision`: a branch, tag or commit of an id. `offline`: take what is on this machine, and never
+    ask the network.
 
     Raises:
-        MissingError: a file of the folder is not there. DataError: a file is damaged, or parts do not fit together.
+        MissingError: files are not there; of a released model all of them are named with their sizes. DataError: a file
+        is damaged, or parts do not fit together.
     """
-    folder = Path(str(files("mio") / "assets" / "tiny")) if source is None else locate(source)
-    if "architectures" in read_json(folder / "config.json"):
+    folder = _folder(source, revision, offline)
+    if is_released(folder):
         return _load_released(folder, str(source), dtype or torch.bfloat16, bits)
-    return _load_ours(folder, dtype or torch.float32, bits)
+    return _load_ours(folder, dtype or torch.float32, bits, offline)
+
+
+def load_speaker(source: Path | str | None = None, *, revision: str | None = None, offline: bool = False) -> Processor:
+    """Vocabulary and tokenizers of a model, without its language model: all that media <-> ids take.
+
+    A release's are in fp32, as for training. Arguments and errors as `load`.
+    """
+    folder = _folder(source, revision, offline)
+    if is_released(folder):
+        return read_processor(folder, torch.float32)
+    return _speaker(folder, from_dict(ModelConfig, read_json(folder / "config.json")), offline)
+
+
+def _folder(source: Path | str | None, revision: str | None, offline: bool) -> Path:
+    shipped = Path(str(files("mio") / "assets" / "tiny"))
+    return shipped if source is None else locate(source, revision=revision, offline=offline)
 
 
 def _load_released(folder: Path, name: str, dtype: torch.dtype, bits: Bits | None) -> Model:
@@ -504,13 +530,9 @@ def _load_released(folder: Path, name: str, dtype: torch.dtype, bits: Bits | Non
     return Model(config, backbone, held)
 
 
-def _load_ours(folder: Path, dtype: torch.dtype, bits: Bits | None) -> Model:
+def _load_ours(folder: Path, dtype: torch.dtype, bits: Bits | None, offline: bool) -> Model:
     config = from_dict(ModelConfig, read_json(folder / "config.json"))
-    if config.released:
-        processor = read_processor(locate(config.released), torch.float32)
-    else:
-        processor = load_processor(folder, config.rows, config.systems, config.frames)
-    require(config.fingerprint, processor.fingerprint, str(folder), "Put back the tokenizers that came with the model.")
+    processor = _speaker(folder, config, offline)
     backbone = Backbone(config.backbone)
     tensors = load_tensors(folder / "model.safetensors")
     if config.backbone.tied:
@@ -519,6 +541,16 @@ def _load_ours(folder: Path, dtype: torch.dtype, bits: Bits | None) -> Model:
     if bits is not None:
         quantize_linears(backbone, bits)
     return Model(config, backbone.to(dtype), processor)
+
+
+def _speaker(folder: Path, config: ModelConfig, offline: bool) -> Processor:
+    """Raises: DataError where the tokenizers are not those that the model was trained with."""
+    if config.released:
+        processor = read_processor(locate(config.released, offline=offline), torch.float32)
+    else:
+        processor = load_processor(folder, config.rows, config.systems, config.frames)
+    require(config.fingerprint, processor.fingerprint, str(folder), "Put back the tokenizers that came with the model.")
+    return processor
 
 
 def save(folder: Path, config: ModelConfig, backbone: Backbone, parts: Path, extra: Mapping[str, str]) -> None:

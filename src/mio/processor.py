@@ -43,8 +43,12 @@ READERS: dict[str, Callable[[Path | bytes, Limits], Any]] = {}  # of rows whose 
 
 
 @lru_cache(maxsize=64)
-def _archive(path: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
+def archive(path: Path) -> zipfile.ZipFile:
+    """Raises: MissingError where it cannot be read."""
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise MissingError(f"Cannot read the archive {path.name}.", at=str(path)) from error
 
 
 def open_media(file: MediaFile | MediaBytes, limits: Limits | None = None) -> Media:
@@ -54,23 +58,38 @@ def open_media(file: MediaFile | MediaBytes, limits: Limits | None = None) -> Me
         DataError, MissingError: naming the file (and member).
     """
     limits, reader = limits or Limits(), READERS.get(file.modality, read)
-    if isinstance(file, MediaFile) and not file.member:
-        return reader(file.path, limits)
-    data = file.data if isinstance(file, MediaBytes) else _member(file, limits)
     try:
-        return reader(data, limits)
+        return reader(source_of(file, limits), limits)
     except DataError as error:
-        error.at = file.name if isinstance(file, MediaBytes) else f"{file.path}:{file.member}"
+        error.at = name_of(file)
         raise
+
+
+def name_of(file: MediaFile | MediaBytes) -> str:
+    """For people."""
+    if isinstance(file, MediaBytes):
+        return file.name
+    return f"{file.path}:{file.member}" if file.member else str(file.path)
+
+
+def source_of(file: MediaFile | MediaBytes, limits: Limits) -> Path | bytes:
+    """A path where the file stands alone, else its bytes.
+
+    Raises:
+        DataError, MissingError: there is no such member, or it is too large.
+    """
+    if isinstance(file, MediaBytes):
+        return file.data
+    return _member(file, limits) if file.member else file.path
 
 
 def _member(file: MediaFile, limits: Limits) -> bytes:
     try:
-        archive = _archive(file.path)
-        if (size := archive.getinfo(file.member).file_size) > limits.bytes:
+        members = archive(file.path)
+        if (size := members.getinfo(file.member).file_size) > limits.bytes:
             what = f"Member {file.member!r} would unpack to {size:,} bytes; at most {limits.bytes:,} are read."
             raise DataError(what, at=str(file.path))
-        return archive.read(file.member)
+        return members.read(file.member)
     except KeyError as error:
         raise DataError(f"No member {file.member!r}.", at=str(file.path)) from error
     except (OSError, zipfile.BadZipFile) as error:
@@ -142,7 +161,7 @@ class Stream:
         self.processor, vocab = processor, processor.vocab
         self.opens = {vocab.bounds(r.name)[0]: r for r in vocab.rows if r.size}
         self.held: list[int] = []  # ids of the part that is not whole yet
-        self.span: _OpenSpan | None = None
+        self.span: OpenSpan | None = None
 
     def take(self, id: int) -> list[Text | Media]:
         """The parts that this id completes."""
@@ -151,7 +170,7 @@ class Stream:
         if id in self.opens:
             before, self.held = self.end(), [id]
             row = self.opens[id]
-            self.span = _OpenSpan(row, self.processor.vocab, self.processor.tokenizer(row.name))
+            self.span = OpenSpan(row, self.processor.vocab, self.processor.tokenizer(row.name))
             return before
         self.held.append(id)
         return [] if self.processor.text.decode(self.held).endswith("\ufffd") else self.end()
@@ -163,7 +182,7 @@ class Stream:
 
     def _inside(self, id: int) -> list[Text | Media]:
         self.held.append(id)
-        span: _OpenSpan = self.span  # type: ignore[assignment]
+        span: OpenSpan = self.span  # type: ignore[assignment]
         closed = span.take(id)
         self.span = None if closed else span
         if span.growing is not None:
@@ -173,7 +192,7 @@ class Stream:
         return self.end() if closed else []
 
 
-class _OpenSpan:
+class OpenSpan:
     """Codes of a span so far, by level. `growing`: the medium as it is made, where that can be had."""
 
     def __init__(self, row: Modality, vocab: Vocabulary, tokenizer: Tokenizer) -> None:

@@ -131,13 +131,15 @@ INSTRUCT_PROMPTS = {  # prompts of the released instruct model's script
 }
 
 
-def fill(template: str, *slots: Part) -> tuple[Part, ...]:
-    """Put parts into the {0}, {1} of a template. Slots are never searched for braces, so any text is safe in them."""
+def fill(template: str, *slots: Part | tuple[Part, ...]) -> tuple[Part, ...]:
+    """Put parts, or runs of them, into the {0}, {1} of a template. Slots are never searched for braces, so any text is
+    safe in them."""
     pieces: list[Part] = []
     rest = template
     while (at := rest.find("{")) >= 0:
         pieces += [Text(rest[:at])] if at else []
-        pieces.append(slots[int(rest[at + 1])])
+        slot = slots[int(rest[at + 1])]
+        pieces += slot if isinstance(slot, tuple) else (slot,)
         rest = rest[at + 3 :]
     return (*pieces, Text(rest)) if rest else tuple(pieces)
 

@@ -129,6 +129,11 @@ class Turns:
 
     messages: tuple[Message, ...]
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Of all its messages, in order."""
+        return tuple(part for message in self.messages for part in message.parts)
+
 
 @dataclass(frozen=True)
 class Document:

@@ -19,7 +19,9 @@ class Arguments(argparse.Namespace):
     json: bool = False
     quiet: bool = False
     verbose: bool = False
-    model: Path | None  # a model folder; None: the one that ships
+    model: Path | None = None  # a model folder or id; None: the one that ships
+    revision: str | None = None  # of an id; None: the newest
+    offline: bool = False
     files: list[Path]
     from_text: bool
     source: str  # a file of lines, or "-"
@@ -35,6 +37,7 @@ class Arguments(argparse.Namespace):
     only: str
     init: str  # a base model's folder or id; "": the recipe's own
     workers: int
+    sharded: bool
     count: int
     prompt: str | None
     attachments: list[Path]
@@ -47,12 +50,18 @@ class Arguments(argparse.Namespace):
     schema: Path | None  # that texts of an answer must follow
     regex: str  # that they must match; "": none
     small: bool
-    dtype: str  # of weights, exported or loaded; "": the model's own
-    bits: Literal[4, 8] | None  # of the weights of linear layers; None: floats
+    dtype: str = ""  # of weights, exported or loaded; "": the model's own
+    bits: Literal[4, 8] | None = None  # of the weights of linear layers; None: floats
     shard: float  # GB
     load: bool
     format: str  # of data, by name
+    engine: str  # what does the work: of `data tokenize` or of `serve`
+    fields: list[str]  # FIELD=NAME, of a format
+    rules: list[str]  # RULE=VALUE, or the name of the paper's for a kind of data
     max_bad_fraction: float
+    seen_by: str  # who captions frames: "model", or an endpoint
+    heard_by: str  # who writes speech down: "model", "nobody", or an endpoint
+    told_by: str  # who makes one text of both: "rule", or an endpoint
     host: str
     port: int
     names: list[str]  # of the server, in Host headers
@@ -61,6 +70,8 @@ class Arguments(argparse.Namespace):
     lanes: int
     queue: int
     marks: bool
+    base_url: str  # of a back end
+    bare: bool
     task: str  # of an evaluation, by name
     tasks: list[str]
     first: Path  # a run

@@ -30,12 +30,30 @@ def _stage_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", default="", metavar="RECIPE", help="whose stage it is (default: the run's own)")
 
 
-_FILE = "JSONL, WebDataset .tar, .parquet, LibriSpeech .trans.txt, or a folder of media with captions"
+_FILE = "JSONL, WebDataset .tar, .parquet, LibriSpeech .trans.txt, a folder of media, or a .yaml of data sets"
 
 
 def _validate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, metavar="FILE", help=_FILE)
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=_FILE)
+    _set_options(parser)
     _bad_options(parser)
+    parser.set_defaults(tasks=[], rules=[])
+
+
+def _narrate(parser: argparse.ArgumentParser) -> None:
+    films = "video files, or records that name some (as for `mio data tokenize`)"
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=films)
+    folder = "where documents.jsonl and the frames go"
+    parser.add_argument("-o", type=Path, dest="folder", metavar="FOLDER", required=True, help=folder)
+    where = "http://HOST/v1#NAME of a server that speaks OpenAI's chat completions (its key: $OPENAI_API_KEY)"
+    seen = f"who captions the middle frames: model (default), or {where}"
+    parser.add_argument("--seen-by", default="model", metavar="WHO", help=seen)
+    heard = "who writes speech down: model (default), nobody, or such a server"
+    parser.add_argument("--heard-by", default="model", metavar="WHO", help=heard)
+    told = "who makes one text of both: rule (default), or such a server"
+    parser.add_argument("--told-by", default="rule", metavar="WHO", help=told)
+    _bad_options(parser)
+    model_option(parser)
 
 
 def _tokenize(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +61,23 @@ def _tokenize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", type=Path, dest="folder", metavar="STORE", required=True, help="the store's folder")
     tasks = "what mixtures call the samples; pairs are worded for tasks such as 'image to text'; may be repeated"
     parser.add_argument("--task", action="append", dest="tasks", default=[], metavar="NAME", help=tasks)
+    rules = "keep what passes, such as side=224 or repetition=0.3; or the paper's of a kind, such as speech-text"
+    parser.add_argument("--keep", action="append", dest="rules", default=[], metavar="RULE=X", help=rules)
+    clip = "a folder whose `clip` is a CLIP as transformers saves it, for the rule clip=SCORE"
+    parser.add_argument("--witnesses", type=Path, metavar="DIR", help=clip)
+    engine = "ray: on the cluster that $RAY_ADDRESS names, or one of this machine's cores (default: local)"
+    parser.add_argument("--engine", choices=["local", "ray"], default="local", help=engine)
+    parser.add_argument("--workers", type=count, default=2, metavar="N", help="with ray: processes (default: 2)")
+    _set_options(parser)
     _bad_options(parser)
     model_option(parser)
+
+
+def _set_options(parser: argparse.ArgumentParser) -> None:
+    field = "where records call a field of the format otherwise, such as text=name; may be repeated"
+    parser.add_argument("--field", action="append", dest="fields", default=[], metavar="A=B", help=field)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder of a .yaml's paths (default: its own)")
+    parser.add_argument("-n", type=count, dest="limit", default=0, metavar="N", help="only N records of every file")
 
 
 def _bad_options(parser: argparse.ArgumentParser) -> None:
@@ -66,10 +99,19 @@ DATA = {
         ("mio data validate chats.jsonl --format messages --quarantine quarantine.jsonl",),
         _validate,
     ),
+    "narrate": Row(
+        "Make interleaved documents of videos: frames of every shot, and what is seen and said. Repeated, it goes on.",
+        (
+            "mio data narrate clip.mp4 -o films",
+            "mio data narrate video/real.jsonl --format videos -o films --told-by http://127.0.0.1:8000/v1#qwen",
+        ),
+        _narrate,
+    ),
     "tokenize": Row(
         "Make files of records a token store. Repeated, it makes only what is missing or new.",
         (
             "mio data tokenize chats.jsonl -o store --model runs/tiny/model",
+            "mio data tokenize examples/corpus.yaml --data CORPUS -o store",
             "mio data tokenize captions-0.tar captions-1.tar -o store --task 'image to text' --task 'text to image'",
         ),
         _tokenize,

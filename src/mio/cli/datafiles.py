@@ -3,44 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
+from mio.checkpoint import read_json
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
-from mio.cli.inputs import open_model
-from mio.config import suggest
-from mio.data.faults import Fault, Reading, check_media, summary, write_quarantine
+from mio.cli.inputs import open_speaker
+from mio.config import override
+from mio.data.cluster import Cluster
+from mio.data.faults import Fault, check_media, summary, write_quarantine
 from mio.data.formats import Format, format_named
-from mio.data.readers import reader_of
+from mio.data.keep import Account, Keep
+from mio.data.listing import PAPER, DataSet, read_listing
+from mio.data.stats import table
 from mio.data.store import Store
-from mio.data.tokenize import Tokenizing, Wanted, tokenize
-from mio.data.wording import TEMPLATES
-from mio.types import DataError, MioError
+from mio.data.tokenize import DROPPED, Speaker, Tokenizing, alone, tokenize
+from mio.evals.witnesses import Witnesses
+from mio.types import DataError
+
+LISTS = (".yaml", ".yml")
+
+
+def data_sets(args: Arguments) -> list[tuple[DataSet, Path]]:
+    """What the command line names, each with the folder of its paths: listings, and a set for every other file."""
+    found = list[tuple[DataSet, Path]]()
+    for path in args.files:
+        if path.suffix in LISTS:
+            found += [(one, args.data or path.parent) for one in read_listing(path)]
+        else:
+            one = DataSet(path.name, (path.name,), args.format, _fields(args), tuple(args.tasks), _keep(args))
+            found.append((one, path.parent))
+    return [(replace(one, limit=args.limit or one.limit), root) for one, root in found]
+
+
+def _fields(args: Arguments) -> dict[str, str]:
+    return {field: name for field, _, name in (words.partition("=") for words in args.fields)}
+
+
+def _keep(args: Arguments) -> Keep:
+    """Numbers of the paper's for a kind of data, and others by name."""
+    kinds = [word for word in args.rules if word in PAPER]
+    return override(PAPER[kinds[0]] if kinds else Keep(), [word for word in args.rules if word not in PAPER])
 
 
 def validate(args: Arguments, console: Console) -> int:
-    """0, or 3 where more than the allowed share is bad."""
-    reading = Reading(args.path, _format(args), check_media)
-    for _ in reading.samples():
-        pass
-    _tell(reading.faults, args.lines, console)
-    counts = summary(reading)
-    console.data({**counts, "faults": [asdict(f) for f in reading.faults]})
+    """0, or 3 where more than the allowed share of a file is bad."""
+    readings = [reading for one, root in data_sets(args) for reading in one.readings(root)]
+    for reading in readings:
+        reading.check = check_media
+        for _ in reading.samples():
+            pass
+    faults = [fault for reading in readings for fault in reading.faults]
+    tell(faults, args.lines, console)
+    each = [summary(reading) for reading in readings]
+    counts = {name: sum(one[name] for one in each) for name in each[0]}
+    console.data({**counts, "faults": [asdict(f) for f in faults]})
     console.text(", ".join(f"{number:,} {name}" for name, number in counts.items()))
     try:
-        reading.hold(args.max_bad_fraction)
+        for reading in readings:
+            reading.hold(args.max_bad_fraction)
     except DataError as error:  # not raised: --json has had its one document
         console.error(error)
         return error.exit_code
     return 0
 
 
-def _format(args: Arguments) -> Format | None:
+def format_of(args: Arguments) -> Format | None:
     return format_named(args.format) if args.format else None
 
 
-def _tell(faults: Sequence[Fault], quarantine: Path | None, console: Console) -> None:
+def tell(faults: Sequence[Fault], quarantine: Path | None, console: Console) -> None:
     if quarantine:
         write_quarantine(list(faults), quarantine)
     for fault in faults:
@@ -49,33 +83,53 @@ def _tell(faults: Sequence[Fault], quarantine: Path | None, console: Console) ->
 
 def make_store(args: Arguments, console: Console) -> int:
     """Raises: DataError where more than the allowed share of a file is bad; chunks that are done stay done."""
-    wanted = _wanted(args)
-    readings = [Reading(path, _format(args)) for path in args.files]
-    for path in args.files:
-        reader_of(path)  # complain before a model is loaded
-    speaker = open_model(args.model).processor
-    jobs = [Tokenizing(reading, wanted, speaker) for reading in readings]
+    sets = data_sets(args)
+    for one, root in sets:
+        _ = (one.readings(root), one.wanted)  # complain before a model is loaded
+    scorer = Witnesses(args.witnesses).known_as("clip") if args.witnesses else ""
+    opening = partial(speaker_and_witnesses, args)
+    speaker = opening()
+    jobs = [job for one, root in sets for job in one.jobs(root, speaker.processor.fingerprint, scorer)]
+    engine = Cluster(opening, args.workers).engine() if args.engine == "ray" else alone(speaker)
     try:
-        tokenize(jobs, args.folder, args.max_bad_fraction)
+        tokenize(jobs, args.folder, args.max_bad_fraction, engine)
     finally:
-        _tell([fault for reading in readings for fault in reading.faults], args.lines, console)
-    store = Store.open(args.folder, speaker.fingerprint)
+        tell([fault for job in jobs for fault in job.reading.faults], args.lines, console)
+    return _count(args.folder, jobs, console)
+
+
+def speaker_and_witnesses(args: Arguments) -> Speaker:
+    """Who makes chunks, with a CLIP where there is one."""
+    return Speaker(open_speaker(args), Witnesses(args.witnesses).fits if args.witnesses else None)
+
+
+def _count(folder: Path, jobs: Sequence[Tokenizing], console: Console) -> int:
+    store, rules = Store.open(folder, jobs[0].fingerprint), rows_of(folder)
     facts = {
-        "store": str(args.folder),
+        "store": str(folder),
         "samples": len(store),
         "tokens": len(store.ids),
-        "bad": sum(len(reading.faults) for reading in readings),
+        "bad": sum(len(job.reading.faults) for job in jobs),
         "chunks made": sum(job.made for job in jobs),
         "chunks found": sum(job.found for job in jobs),
     }
-    console.fields(facts)
+    console.data({**facts, "rules": rules})
+    if not console.json:
+        console.fields(facts)
+        console.text("\n".join(["", *table(rules)] if rules else []))
     return 0
 
 
-def _wanted(args: Arguments) -> Wanted:
-    """Tasks of the paper, in its words; or one name of the user's own."""
-    ours = tuple(task for task in args.tasks if task in TEMPLATES)
-    if len(args.tasks) > 1 and len(ours) < len(args.tasks):
-        other = next(task for task in args.tasks if task not in ours)
-        raise MioError(f"No task {other!r}.", fix=suggest(other, TEMPLATES))
-    return Wanted(args.tasks[0] if args.tasks else args.format or "data", ours)
+def rows_of(store: Path) -> list[dict[str, object]]:
+    """What each rule of each data set saw and left out."""
+    return [
+        {"data set": name, "rule": rule, "seen": account["seen"], "dropped": account["dropped"]}
+        for name, rules in accounts_of(store).items()
+        for rule, account in rules.items()
+    ]
+
+
+def accounts_of(store: Path) -> dict[str, Account]:
+    """By data set; none where a store was made without rules."""
+    path = store / DROPPED
+    return dict(read_json(path)) if path.is_file() else {}

@@ -28,7 +28,7 @@ class Check:
 
 
 def doctor(args: Arguments, console: Console) -> int:
-    checks = list(_checks(args.model))
+    checks = list(_checks(args.model, args.revision))
     failed = any(c.state == "fail" for c in checks)
     console.data({"ok": not failed, "checks": [asdict(c) for c in checks]})
     for check in checks:
@@ -38,15 +38,15 @@ def doctor(args: Arguments, console: Console) -> int:
     return 4 if failed else 0
 
 
-def _checks(model: Path | None) -> Iterator[Check]:
+def _checks(model: Path | None, revision: str | None) -> Iterator[Check]:
     yield _python()
     for name, look in (("torch", _torch), ("images", _images), ("sound", _sound), ("video", _video)):
         yield _guarded(name, look)
     yield _disk()
     yield _memory()
-    yield _guarded("model", lambda: _model(model or Path(str(files("mio"))) / "assets" / "tiny"))
+    yield _guarded("model", lambda: _model(model or Path(str(files("mio"))) / "assets" / "tiny", revision))
     if model is not None:
-        yield from _room_for(model)
+        yield from _room_for(model, revision)
 
 
 def _guarded(name: str, look: Callable[[], Check]) -> Check:
@@ -148,13 +148,14 @@ def _gpu_memory() -> int:
     return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else 0
 
 
-def _model(folder: Path) -> Check:
+def _model(folder: Path, revision: str | None) -> Check:
     from mio.checkpoint import verify
     from mio.cli import released
     from mio.pretrained.hub import is_id
+    from mio.pretrained.inventory import is_released
 
-    if (is_id(folder) and not folder.exists()) or released.is_released(folder):
-        found, fix = released.state(folder)
+    if (is_id(folder) and not folder.exists()) or is_released(folder):
+        found, fix = released.state(folder, revision)
         return Check("model", "fail" if fix else "ok", found, fix)
     if not (folder / "config.json").is_file():
         fix = "Train it: mio train tiny --data DIR; then pass --model runs/tiny/model"
@@ -164,12 +165,12 @@ def _model(folder: Path) -> Check:
     return Check("model", "ok", f"{folder}: {size / 1e6:.1f} MB, every file as its manifest says")
 
 
-def _room_for(model: Path) -> Iterator[Check]:
+def _room_for(model: Path, revision: str | None) -> Iterator[Check]:
     """Whether a released model fits into memory, if its shape is known."""
     try:
         from mio.cli import released
 
-        config = released.shape(model)
+        config = released.shape(model, revision)
     except (MioError, ImportError, OSError):
         return  # the checks above have said it
     if config is None:

@@ -84,6 +84,19 @@ def _tokenizer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=count, dest="count", default=150, metavar="N", help=most)
 
 
+def _form(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", type=Path, nargs="+", metavar="RUN", help="folders of `mio eval run --samples`")
+    out = "the page (default: ranking.html); its key goes beside it"
+    parser.add_argument("-o", "--out", type=Path, dest="path", default=Path("ranking.html"), metavar="FILE", help=out)
+    parser.add_argument("--limit", type=count, default=50, metavar="N", help="items to rank (default: 50)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of items and places (default: 0)")
+
+
+def _people(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, metavar="KEY", help="the key beside the page")
+    parser.add_argument("files", type=Path, nargs="+", metavar="SHEET", help="what each annotator saved")
+
+
 EVAL: Mapping[str, Row] = {
     "run": Row(
         "Let a model answer a benchmark, and score it. Killed, the same command goes on.",
@@ -102,14 +115,24 @@ EVAL: Mapping[str, Row] = {
         _paper,
     ),
     "matrix": Row(
-        "Measure every direction of input and output, as one page with samples.",
-        ("mio eval matrix -o matrix.html",),
+        "Measure every direction of input and output, as a table and a page. Killed, the same command goes on.",
+        ("mio eval matrix -o matrix.html", "mio eval matrix --data corpus --limit 100 > matrix.md"),
         _matrix,
     ),
     "interleaved": Row(
         "Ask for stories of texts and pictures whose truth is known, and mark structure, agreement and order.",
         ("mio eval interleaved --limit 100",),
         _interleaved,
+    ),
+    "form": Row(
+        "Write one page on which people rank the answers of several runs, not knowing whose they are.",
+        ("mio eval form evals/ours evals/theirs -o ranking.html",),
+        _form,
+    ),
+    "people": Row(
+        "Read what annotators saved: average ranks, preferences, agreement.",
+        ("mio eval people ranking.key.json ranks-*.json",),
+        _people,
     ),
     "tokenizer": Row(
         "Measure tokenizers side by side, as a table and as a page with originals and reconstructions.",

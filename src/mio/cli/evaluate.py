@@ -10,6 +10,7 @@ from typing import Any
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.inputs import open_model
+from mio.cli.people import form, people
 from mio.cli.report_card import tokenizer
 from mio.config import suggest
 from mio.evals.answering import answer
@@ -31,7 +32,7 @@ def run(args: Arguments, console: Console) -> int:
     if args.task not in known:
         raise MioError(f"No task {args.task!r}.", fix=suggest(args.task, known))
     task = known[args.task]
-    model = open_model(args.model, args.dtype, args.bits)
+    model = open_model(args)
     document = _measured(task, model, args.run or Path("evals") / task.name, args)
     console.data(document)
     for line in _lines(document):
@@ -101,7 +102,7 @@ def ls(args: Arguments, console: Console) -> int:
 
 
 def _needs(task: Task) -> list[str]:
-    return [METRICS[m].needs for m in task.metrics if METRICS[m].needs]
+    return sorted({witness for m in task.metrics for witness in METRICS[m].needs})
 
 
 def _runs(folder: Path, console: Console) -> int:
@@ -137,7 +138,7 @@ def paper(args: Arguments, console: Console) -> int:
     for name in wanted:
         if name not in TASKS:
             raise MioError(f"No task {name!r}.", fix=suggest(name, TASKS))
-    model = open_model(args.model, args.dtype, args.bits)
+    model = open_model(args)
     found = {name: _tried(TASKS[name], model, args) for name in wanted}
     rows = [_row(line, found) for line in PUBLISHED if line.task in wanted or not (line.task or args.tasks)]
     console.data(rows)
@@ -185,18 +186,20 @@ def _mark(row: Mapping[str, Any]) -> str:
 
 
 def matrix(args: Arguments, console: Console) -> int:
-    from mio.evals.matrix_page import write_matrix
+    from mio.evals.matrix_page import markdown, write_matrix
 
-    page = write_matrix(open_model(args.model), args.data, args.path, args.limit, args.batch)
-    console.data({"page": str(page)})
-    console.text(str(page))
+    found = write_matrix(open_model(args), args.data, args.path, args.limit, args.batch)
+    console.data({"page": str(args.path), "rows": [one.row() for one in found]})
+    for line in markdown(found):
+        console.text(line)
+    console.note(f"The page: {args.path}")
     return 0
 
 
 def interleaved(args: Arguments, console: Console) -> int:
     from mio.evals.interleaved import report, tell
 
-    found = report(tell(open_model(args.model), args.limit, args.seed, args.batch))
+    found = report(tell(open_model(args), args.limit, args.seed, args.batch))
     console.data({"faults": found.faults, "scores": {name: asdict(s) for name, s in found.scores.items()}})
     for name, s in found.scores.items():
         console.text(f"{name:12} {s.value:.3f} [{s.low:.3f}, {s.high:.3f}]  n={s.n}")
@@ -205,5 +208,5 @@ def interleaved(args: Arguments, console: Console) -> int:
 
 COMMANDS: Mapping[str, Callable[[Arguments, Console], int]] = {
     "run": run, "ls": ls, "compare": compare_runs, "paper": paper, "matrix": matrix,
-    "interleaved": interleaved, "tokenizer": tokenizer,
+    "interleaved": interleaved, "tokenizer": tokenizer, "form": form, "people": people,
 }  # fmt: skip

@@ -13,14 +13,26 @@ from mio.pipeline import load
 from mio.pretrained.card import checks, describe
 from mio.pretrained.export import export
 from mio.pretrained.gguf_file import export_gguf
-from mio.pretrained.hub import locate, readable, size
+from mio.pretrained.hub import locate
+from mio.pretrained.inventory import readable, size
 from mio.pretrained.stock import Outgoing
+from mio.pretrained.vllm import GRAMMARS, export_vllm
 
 
 def hf(args: Arguments, console: Console) -> int:
     proof = export(_outgoing(args), args.folder, args.dtype, round(args.shard * 1e9), args.load)
     console.note(checks(proof))
     console.data({"folder": str(args.folder), "bytes": size(args.folder)} | describe(proof))
+    console.text(str(args.folder))
+    return 0
+
+
+def vllm(args: Arguments, console: Console) -> int:
+    checked = export_vllm(_outgoing(args), args.folder, args.dtype, round(args.shard * 1e9), args.load)
+    console.note(checks(checked.proof))
+    tried = "not tried: llguidance is not installed" if checked.grammars is None else f"{checked.grammars} tried"
+    console.note(f"Grammars for vLLM's requests are in {GRAMMARS} ({tried}). Serve the folder as its README.md says.")
+    console.data({"folder": str(args.folder), "grammars": checked.grammars} | describe(checked.proof))
     console.text(str(args.folder))
     return 0
 
@@ -36,8 +48,10 @@ def gguf(args: Arguments, console: Console) -> int:
 
 def _outgoing(args: Arguments) -> Outgoing:
     """The model, in fp32 where bf16, in which released ones are loaded, would round what is asked for."""
-    model = load(args.model, dtype=torch.float32 if args.dtype in ("fp16", "fp32") else None)
-    folder = Path(str(files("mio") / "assets" / "tiny")) if args.model is None else locate(args.model, offline=True)
+    dtype, revision = torch.float32 if args.dtype in ("fp16", "fp32") else None, args.revision
+    model = load(args.model, dtype=dtype, revision=revision, offline=args.offline)
+    shipped = Path(str(files("mio") / "assets" / "tiny"))
+    folder = shipped if args.model is None else locate(args.model, revision=revision, offline=True)
     held, text = model.processor, model.decoding("text")["text"]
     parts = (held.vocab, held.text, held.template)
     return Outgoing(model.config.name, model.backbone, *parts, text, folder, model.config.stop)

@@ -11,18 +11,26 @@ from typing import Any
 
 import torch
 
-from mio.models.quantized import Bits
-from mio.pipeline import Model, load
+from mio.cli.arguments import Arguments
+from mio.pipeline import Model, load, load_speaker
 from mio.pretrained.stock import DTYPES
+from mio.processor import Processor
 from mio.types import DataError, MissingError
 
 PER_INPUT = (DataError, MissingError)  # cost one input; all other errors end the command
 
 
-def open_model(folder: Path | None, dtype: str = "", bits: Bits | None = None) -> Model:
-    """`dtype`: a name in DTYPES, or "" for the model's own; `bits`: of its linear layers' weights."""
+def open_model(args: Arguments) -> Model:
+    """The model that a command's words name, its weights held as they say."""
     fast_matmul()
-    return load(folder, dtype=DTYPES[dtype] if dtype else None, bits=bits)
+    dtype = DTYPES[args.dtype] if args.dtype else None
+    return load(args.model, dtype=dtype, bits=args.bits, revision=args.revision, offline=args.offline)
+
+
+def open_speaker(args: Arguments) -> Processor:
+    """Its tokenizers alone."""
+    fast_matmul()
+    return load_speaker(args.model, revision=args.revision, offline=args.offline)
 
 
 def fast_matmul() -> None:

@@ -20,24 +20,26 @@ from mio.config import from_dict, suggest
 from mio.media import read
 from mio.pipeline import ModelConfig
 from mio.pretrained.hub import is_id, locate
+from mio.pretrained.inventory import is_released
+from mio.recipe.curves_page import write_curves
 from mio.types import Audio, DataError, Image, MissingError
 
 Facts = dict[str, Any]
 
 
 def inspect(args: Arguments, console: Console) -> int:
-    console.fields(facts(args.path))
+    console.fields(facts(args.path, args.revision))
     return 0
 
 
-def facts(path: Path) -> Facts:
+def facts(path: Path, revision: str | None = None) -> Facts:
     """Raises: MissingError where nothing is. DataError for a file or folder that is none of ours."""
     if path.is_dir():
         return _of_folder(path)
     if path.suffix in (".yaml", ".yml") or (not path.exists() and str(path) in recipes()):
         return _of_recipe(str(path))
     if not path.exists() and is_id(path):
-        return released.facts(locate(path, offline=True))
+        return released.facts(locate(path, revision=revision, offline=True))
     if not path.exists():
         raise MissingError("There is no such file, folder or recipe.", at=str(path), fix=suggest(str(path), recipes()))
     return _of_media(path)
@@ -51,7 +53,7 @@ def _of_folder(folder: Path) -> Facts:
         return _of_model(folder)
     if "samples" in config and (folder / "ids.bin").is_file():
         return _of_store(folder, config)
-    if released.is_released(folder):
+    if is_released(folder):
         return released.facts(folder)
     what = "This folder is no model, run or token store."
     raise DataError(what, at=str(folder), fix="Give one that mio has written.")
@@ -110,7 +112,9 @@ def _of_run(folder: Path) -> Facts:
         with suppress(DataError):  # the line that a training writes just now
             found = parse_object(line, at)
             metrics[str(found.pop("stage", ""))] = found
-    return {"kind": "run", "recipe": recipe.get("name", ""), "stages": stages_done(folder), "last metrics": metrics}
+    run = {"kind": "run", "recipe": recipe.get("name", ""), "stages": stages_done(folder)}
+    drawn = write_curves(folder)
+    return run | ({"curves": str(drawn)} if drawn else {}) | {"last metrics": metrics}
 
 
 def _of_store(folder: Path, config: Facts) -> Facts:

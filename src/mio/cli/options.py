@@ -20,7 +20,17 @@ class Row:
 
 
 def model_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, metavar="DIR", help="a model folder (default: the model that ships)")
+    about = "a model folder, or the id of a released model (default: the model that ships)"
+    parser.add_argument("--model", type=Path, metavar="MODEL", help=about)
+    hub_options(parser)
+
+
+def hub_options(parser: argparse.ArgumentParser) -> None:
+    """Where the model is an id."""
+    about = "the branch, tag or commit of an id (default: its newest)"
+    parser.add_argument("--revision", metavar="NAME", help=about)
+    about = "take an id's files from this machine, and never ask the network; so does HF_HUB_OFFLINE=1"
+    parser.add_argument("--offline", action="store_true", help=about)
 
 
 def profile_option(parser: argparse.ArgumentParser) -> None:
@@ -79,3 +89,7 @@ def recipe_options(parser: argparse.ArgumentParser) -> None:
     cores = os.cpu_count() or 1
     workers = "processes that share the cores: stages side by side, and ranks of one training (default: 2)"
     parser.add_argument("--workers", type=int, default=min(2, cores), metavar="N", help=workers)
+    sharded = (
+        "ranks hold parts of the language model each, not the whole (FSDP2); start them with --workers or torchrun"
+    )
+    parser.add_argument("--sharded", action="store_true", help=sharded)

@@ -12,6 +12,7 @@ from mio.cli.console import Console
 from mio.cli.data_options import DATA
 from mio.cli.eval_options import EVAL
 from mio.cli.options import count as _count
+from mio.cli.options import hub_options as _hub_options
 from mio.cli.options import model_option as _model_option
 from mio.cli.options import profile_option as _profile_option
 from mio.cli.options import recipe_options as _recipe_options
@@ -254,6 +255,7 @@ def _serve(group: _Group) -> None:
     about = "Serve a model: OpenAI's API, and a page to talk to it. Keys come from MIO_API_KEY or --key-file."
     examples = ["mio serve", "mio serve --model runs/tiny/model --port 9000 --lanes 8"]
     examples += ["MIO_API_KEY=... mio serve --host 0.0.0.0 --name mio.example.org"]
+    examples += ["mio serve --engine openai --base-url http://127.0.0.1:8001/v1"]
     parser = _add(group, "serve", run, about, examples)
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=_port, default=8000, metavar="N", help="0 takes any free one (default: 8000)")
@@ -266,6 +268,12 @@ def _serve(group: _Group) -> None:
     parser.add_argument("--queue", type=_count, default=64, metavar="N", help="requests that may wait (default: 64)")
     marks = "off: leave generated files without the mark that a model made them (default: on)"
     parser.add_argument("--provenance", type=_switch, dest="marks", default=True, metavar="on|off", help=marks)
+    engine = "openai: the language model runs elsewhere, at --base-url; the rest here (default: own)"
+    parser.add_argument("--engine", choices=["own", "openai"], default="own", help=engine)
+    base = "vLLM or `mio serve --bare`, as in http://127.0.0.1:8001/v1; its key comes from MIO_ENGINE_KEY"
+    parser.add_argument("--base-url", default="", metavar="URL", help=base)
+    bare = "also answer /v1/completions, ids in and ids out, for a front"
+    parser.add_argument("--bare", action="store_true", help=bare)
     _model_option(parser)
     _weights_options(parser)
 
@@ -317,6 +325,8 @@ def _inspect(group: _Group) -> None:
     parser = _add(group, "inspect", run, about, ["mio inspect runs/tiny/model", "mio inspect clip.mp4 --json"])
     what = "a folder, a file, a recipe's name, or the id of a released model on this machine"
     parser.add_argument("path", type=Path, metavar="PATH", help=what)
+    about = "the branch, tag or commit of an id (default: its newest)"
+    parser.add_argument("--revision", metavar="NAME", help=about)
 
 
 def _export(group: _Group) -> None:
@@ -325,6 +335,11 @@ def _export(group: _Group) -> None:
 
         return export.hf(args, console)
 
+    def vllm(args: Arguments, console: Console) -> int:
+        from mio.cli import export
+
+        return export.vllm(args, console)
+
     def gguf(args: Arguments, console: Console) -> int:
         from mio.cli import export
 
@@ -332,12 +347,9 @@ def _export(group: _Group) -> None:
 
     inner = _add_group(group, "export", "Write a model in a form that runs elsewhere, without mio.")
     about = "Write a folder that stock transformers loads, and check it against the model."
-    parser = _add(inner, "hf", hf, about, ["mio export hf runs/tiny/model -o tiny-hf"])
-    _export_options(parser)
-    parser.add_argument("-o", type=Path, dest="folder", metavar="DIR", required=True, help="the folder, not there yet")
-    parser.add_argument("--shard", type=_size, default=4.0, metavar="GB", help="most of one file (default: 4)")
-    no_load = "compare weights only, and do not load the result with transformers (halves the memory)"
-    parser.add_argument("--no-load", action="store_false", dest="load", help=no_load)
+    _folder_options(_add(inner, "hf", hf, about, ["mio export hf runs/tiny/model -o tiny-hf"]))
+    about = "Write a folder that vLLM serves as it is, with the grammars of its answers, and check it."
+    _folder_options(_add(inner, "vllm", vllm, about, ["mio export vllm runs/tiny/model -o tiny-vllm"]))
     about = "Write the language model as a GGUF file for llama.cpp, and read it back."
     parser = _add(inner, "gguf", gguf, about, ["mio export gguf runs/tiny/model -o tiny.gguf"])
     _export_options(parser)
@@ -346,9 +358,18 @@ def _export(group: _Group) -> None:
     )
 
 
+def _folder_options(parser: _Parser) -> None:
+    _export_options(parser)
+    parser.add_argument("-o", type=Path, dest="folder", metavar="DIR", required=True, help="the folder, not there yet")
+    parser.add_argument("--shard", type=_size, default=4.0, metavar="GB", help="most of one file (default: 4)")
+    no_load = "compare weights only, and do not load the result with transformers (halves the memory)"
+    parser.add_argument("--no-load", action="store_false", dest="load", help=no_load)
+
+
 def _export_options(parser: _Parser) -> None:
     about = "a model folder or id (default: the model that ships)"
     parser.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=about)
+    _hub_options(parser)
     kinds, about = (
         ["bf16", "fp16", "fp32"],
         "bf16, fp16 or fp32 (default: as mio holds the weights; bf16 for MIO-7B)",

@@ -9,32 +9,12 @@ from typing import Any
 from mio.checkpoint import CONFIG, read_json
 from mio.models.backbone import BackboneConfig
 from mio.pretrained import memory
-from mio.pretrained.hub import LAYOUT, Inventory, front_matter, locate, needs, readable, size
+from mio.pretrained.hub import locate
+from mio.pretrained.inventory import front_matter, inventory, readable, size
 from mio.pretrained.llama import read_config
 
 MIO_7B = "m-a-p/MIO-7B"  # -Base and -Instruct
 OVERHEAD = 2**30  # bytes beside weights and cache: Python, torch, a layer's activations
-
-
-def is_released(folder: Path) -> bool:
-    """Whether a folder is a Hugging Face model, or the remains of one."""
-    return "model_type" in _config(folder) or _has_media(folder)
-
-
-def inventory(folder: Path) -> Inventory:
-    """What is there; a folder without any trace of media is held to be a language model only."""
-    speaks = "image_bos_id" in _config(folder) or _has_media(folder)
-    return needs(folder, tuple(LAYOUT) if speaks else ("language",))
-
-
-def _config(folder: Path) -> Any:
-    return read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-
-
-def _has_media(folder: Path) -> bool:
-    """Whether one of the folders is there in which the released media tokenizers lie."""
-    paths = {need.path.split("/")[0] for part in LAYOUT if part != "language" for need in LAYOUT[part]}
-    return any((folder / path).is_dir() for path in paths)
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -51,7 +31,7 @@ def facts(folder: Path) -> dict[str, Any]:
     return {
         "kind": "released model",
         "name": folder.name,
-        "architecture": ", ".join(_config(folder).get("architectures") or ["not said"]),
+        "architecture": ", ".join(read_json(folder / CONFIG).get("architectures") or ["not said"]),
         "licence": str(front_matter(folder / "README.md").get("license", "not said")),
         "parameters": memory.parameters(config),
         "ids": config.vocabulary,
@@ -70,13 +50,13 @@ def _parts(folder: Path) -> dict[str, int]:
     return own | {p.name: size(p) for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")}
 
 
-def state(source: Path) -> tuple[str, str]:
+def state(source: Path, revision: str | None = None) -> tuple[str, str]:
     """What of a model is here, and what to do about the rest ("" if nothing).
 
     Raises:
         MissingError: it is not on this machine at all.
     """
-    folder = locate(source, offline=True)
+    folder = locate(source, revision=revision, offline=True)
     held = inventory(folder)
     found = f"{folder}: {readable(size(folder))}"
     if not held.missing:
@@ -86,10 +66,10 @@ def state(source: Path) -> tuple[str, str]:
     return f"{found}, {len(held.missing)} files missing", fix
 
 
-def shape(source: Path) -> BackboneConfig | None:
+def shape(source: Path, revision: str | None = None) -> BackboneConfig | None:
     """The shape of a model: the folder's, or the one that is known of MIO-7B before it is downloaded; else None."""
     if source.is_dir() or not str(source).startswith(MIO_7B):
-        folder = locate(source, offline=True)
+        folder = locate(source, revision=revision, offline=True)
         return read_config(folder) if (folder / CONFIG).is_file() else None
     return BackboneConfig()
 

@@ -18,8 +18,10 @@ from mio.cli.console import Console
 from mio.cli.errors import Interruption
 from mio.cli.inputs import fast_matmul
 from mio.config import dump_yaml, load_yaml, override, suggest, to_dict
-from mio.recipe import STAGES, Recipe, run, with_needs
+from mio.pretrained.hub import locate
+from mio.recipe import STAGES, Recipe, Run, run, with_needs
 from mio.train.loop import Interrupted
+from mio.train.parallel import torchrun
 from mio.types import MioError, MissingError
 
 
@@ -102,7 +104,8 @@ def _run(args: Arguments, console: Console, only: tuple[str, ...]) -> int:
     console.note(f"{recipe.name}: {data} -> {out}")
     begun = time.perf_counter()
     try:
-        run(recipe, data, out, only, max(1, args.workers))
+        with torchrun():
+            run(Run(recipe, data, out, max(1, args.workers), args.sharded), only)
     except Interrupted as stop:
         raise Interruption(str(stop), at=str(out), fix="Run the same command again.") from stop
     done = stages_done(out)
@@ -132,7 +135,8 @@ def demo(args: Arguments, console: Console) -> int:
     from mio.demo import run as run_demo
 
     fast_matmul()
-    page = run_demo(args.folder, args.model, args.small)
+    model = args.model and locate(args.model, revision=args.revision, offline=args.offline)
+    page = run_demo(args.folder, model, args.small)
     console.data({"page": str(page)})
     console.text(str(page))
     return 0

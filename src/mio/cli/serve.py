@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
 from mio.cli.inputs import open_model
 from mio.types import MioError, MissingError
+
+if TYPE_CHECKING:
+    from mio.serve.app import Options, Served
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -31,11 +35,11 @@ def serve(args: Arguments, console: Console) -> int:
     names = frozenset(args.names) or (LOOPBACK if args.host in LOCAL else frozenset())
     rules, load = Rules(keys, hosts=names), Load(args.lanes, args.queue)
     credentials = Credentials.at(folder()) if args.marks else None
-    options = Options(rules, load, frozenset(args.fetch), args.marks, credentials)
+    options = Options(rules, load, frozenset(args.fetch), args.marks, credentials, bare=args.bare)
     if not args.marks:
         console.note("warning: generated files will carry no mark that says so (--provenance off)")
     listener = _listener(args.host, args.port)
-    served = build(open_model(args.model, args.dtype, args.bits), options)
+    served = _behind(args, options) if args.engine == "openai" else build(open_model(args), options)
     scheduler = served.service.scheduler
     server = Server(configure(served.app, args.host, args.port), scheduler.drain, lambda: scheduler.idle)
     host = f"[{args.host}]" if ":" in args.host else args.host
@@ -44,6 +48,20 @@ def serve(args: Arguments, console: Console) -> int:
     console.note("Press Ctrl-C to end.")
     server.run(sockets=[listener])
     return 0
+
+
+def _behind(args: Arguments, options: Options) -> Served:
+    """A front: everything but the language model, which a back end has."""
+    from mio.serve.app import build
+    from mio.serve.fleet import Fleet
+    from mio.serve.front import media_plane, reach
+    from mio.serve.upstream import Upstream
+
+    if not args.base_url:
+        raise MioError("A front needs a back end.", fix="Give its address as in --base-url http://127.0.0.1:8001/v1.")
+    upstream = Upstream(args.base_url, os.environ.get("MIO_ENGINE_KEY", ""))
+    model, backend = reach(media_plane(args.model), upstream)
+    return build(model, options, lambda: Fleet(backend))
 
 
 def _keys(file: Path | None) -> frozenset[str]:

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from mio.checkpoint import read_json
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console
-from mio.cli.inputs import open_model
+from mio.cli.datafiles import accounts_of
+from mio.cli.inputs import open_speaker
 from mio.cli.runs import find_recipe
 from mio.config import from_dict, suggest
 from mio.data.packing import turns
 from mio.data.plan import Mix, Plan, Slot, write_plan
 from mio.data.stats import Tally, realised, table, tally
 from mio.data.store import Store
+from mio.evals.dropped import sections
 from mio.evals.packs import Look, Shown
 from mio.processor import Processor
 from mio.recipe import Recipe, Run
@@ -30,7 +32,7 @@ from mio.types import Ids, MioError, Text
 
 
 def show(args: Arguments, console: Console) -> int:
-    speaker = speaker_of(args.path, args.model)
+    speaker = speaker_of(args)
     store = Store.open(args.path, speaker.fingerprint)
     if args.lines or args.stage:
         return _write_page(args, console, store, speaker)
@@ -42,12 +44,12 @@ def show(args: Arguments, console: Console) -> int:
     return 0
 
 
-def speaker_of(store: Path, model: Path | None) -> Processor:
+def speaker_of(args: Arguments) -> Processor:
     """What made a store: the run that it lies in, unless a model is named."""
-    recipe = _recipe_around(store)
-    if model is not None or recipe is None:
-        return open_model(model).processor
-    return processor(Run(recipe, Path(), store.parent.parent))
+    recipe = _recipe_around(args.path)
+    if args.model is not None or recipe is None:
+        return open_speaker(args)
+    return processor(Run(recipe, Path(), args.path.parent.parent))
 
 
 def _recipe_around(store: Path) -> Recipe | None:
@@ -88,7 +90,8 @@ def _write_page(args: Arguments, console: Console, store: Store, speaker: Proces
         titles = [f"Pack {n}" + (f", {order[n % len(order)]}" if len(order) > 1 else "") for n in range(len(plan))]
         packs = [_shown(title, store, plan, n, mix.tokens) for n, title in enumerate(titles)]
     facts = {"store": str(args.path), "stage": args.stage or "none", "samples": f"{len(store):,}"}
-    path.write_text(Look(speaker, kinds, of).page(packs, facts), encoding="utf-8")
+    html = Look(speaker, kinds, of).page(packs, facts, sections(accounts_of(args.path)))
+    path.write_text(html, encoding="utf-8")
     console.data({"page": str(path)})
     console.text(str(path))
     return 0
@@ -113,7 +116,7 @@ Report = dict[str, Any]
 
 def stats(args: Arguments, console: Console) -> int:
     """Of a whole store; with a stage, of the packs that it would read."""
-    speaker = speaker_of(args.path, args.model)
+    speaker = speaker_of(args)
     store, (kinds, of) = Store.open(args.path, speaker.fingerprint), kinds_of(speaker.vocab)
     if args.stage:
         report = _of_stage(store, kinds, of, args)

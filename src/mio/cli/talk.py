@@ -23,18 +23,23 @@ from mio.config import from_dict
 from mio.decoding.constraint import Regex, Schema, Shape
 from mio.decoding.sampling import Sampling
 from mio.pipeline import Job, Model, Reply, attachment, user
+from mio.pretrained.inventory import readable
+from mio.pretrained.memory import peak
 from mio.processor import MODALITY_OF
 from mio.types import DataError, Message, MioError, ResourceError, Text, Turns
 
 
 def chat(args: Arguments, console: Console) -> int:
     prompt = _prompt(args)
-    talk = _Talk(open_model(args.model, args.dtype, args.bits), args, console)
+    talk = _Talk(open_model(args), args, console)
     if prompt is None and not args.attachments:
-        return _loop(talk)
-    if prompt is not None and not prompt.strip() and not args.attachments:
+        _loop(talk)
+    elif prompt is not None and not prompt.strip() and not args.attachments:
         raise MioError("The prompt is empty.", fix='Ask something: mio chat "Draw a cat." --out image')
-    talk.ask(args.attachments, prompt or "")
+    else:
+        talk.ask(args.attachments, prompt or "")
+    places = (f"{readable(count)} {place}" for place, count in peak().items())
+    console.note(f"peak memory: {', '.join(places)}")
     return 0
 
 
@@ -87,7 +92,7 @@ class _Talk:
             self.console.text(part.get("file", part.get("text", "")).strip())
         for fault in reply.faults:
             self.console.note(f"left out: {fault}")
-        self.console.data(_document(reply, parts, seconds) | {"ids": list(reply.ids)})
+        self.console.data(_document(reply, parts, seconds) | {"ids": list(reply.ids), "peak_bytes": peak()})
 
 
 def _sampling(model: Model, args: Arguments) -> Mapping[str, Sampling]:
@@ -127,10 +132,10 @@ def _document(reply: Reply, parts: list[dict[str, str]], seconds: float) -> dict
     }
 
 
-HELP = "Type a question, or: /attach FILE, /out KINDS, /quit."
+HELP = "Type a question, or: /attach FILE, /out KINDS, /release (of media models, until they are needed), /quit."
 
 
-def _loop(talk: _Talk) -> int:
+def _loop(talk: _Talk) -> None:
     """Questions from the terminal until it ends; a question that fails costs itself only."""
     talk.console.note(HELP)
     files: list[Path] = []
@@ -142,7 +147,6 @@ def _loop(talk: _Talk) -> int:
         except MioError as error:
             talk.console.error(error)
             talk.console.data({"error": describe(error)})
-    return 0
 
 
 def _typed() -> Iterator[str]:
@@ -163,6 +167,8 @@ def _turn(talk: _Talk, line: str, files: list[Path]) -> None:
         files.append(path)
     elif order == "/out":
         talk.args.kinds = rest.strip()
+    elif order == "/release":
+        talk.model.release()
     elif order.startswith("/"):
         talk.console.note(HELP)
     else:
@@ -201,7 +207,7 @@ def generate(args: Arguments, console: Console) -> int:
     args.folder.mkdir(parents=True, exist_ok=True)
     results = args.folder / "results.jsonl"
     old = _finished(results)
-    model = open_model(args.model, args.dtype, args.bits)
+    model = open_model(args)
     batch = _Batch(model, args.folder, Path() if args.source == "-" else Path(args.source).parent, old, args.profile)
     spent: dict[str, _Spent] = {}
     done = failed = 0
@@ -211,7 +217,7 @@ def generate(args: Arguments, console: Console) -> int:
                 done, failed = done + ("error" not in result), failed + ("error" in result)
                 print(dumps(result), file=file, flush=True)
     counts = {"results": str(results), "done": done, "failed": failed, "skipped": len(lines) - done - failed}
-    console.fields(counts | {out: str(spent[out]) for out in sorted(spent)})
+    console.fields(counts | {out: str(spent[out]) for out in sorted(spent)} | {"peak_bytes": peak()})
     return 3 if failed else 0
 
 

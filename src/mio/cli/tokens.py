@@ -16,7 +16,7 @@ import numpy as np
 from mio.checkpoint import require
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console, describe, dumps
-from mio.cli.inputs import PER_INPUT, open_model, parse_object, read_lines, read_text
+from mio.cli.inputs import PER_INPUT, open_speaker, parse_object, read_lines, read_text
 from mio.pipeline import WRITERS, write_media
 from mio.processor import MODALITY_OF, Processor, open_media
 from mio.sequence import span_ids
@@ -27,7 +27,7 @@ Record = dict[str, Any]
 
 def tokenize(args: Arguments, console: Console) -> int:
     jobs = _jobs(args)
-    processor = open_model(args.model).processor
+    processor = open_speaker(args)
     with _opened(args.lines) if args.lines else nullcontext() as file:
         sheet = _Sheet(console, [name for name, _ in jobs], file)
         for name, job in jobs:
@@ -134,7 +134,7 @@ def _seconds(media: Media) -> float:
 
 
 def detokenize(args: Arguments, console: Console) -> int:
-    processor, failed = open_model(args.model).processor, 0
+    processor, failed = open_speaker(args), 0
     args.folder.mkdir(parents=True, exist_ok=True)
     for at, line in read_lines(args.source):
         try:

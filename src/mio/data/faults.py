@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 
-from mio.data.formats import FORMATS, Format
+from mio.data.formats import FORMATS, Format, packed
+from mio.data.keep import Sieve
 from mio.data.readers import Entry, Reader, reader_of
 from mio.media import Limits, read, sniff
-from mio.types import DataError, Document, MediaBytes, MediaFile, MioError, MissingError, Part, Sample, Turns
+from mio.processor import name_of, source_of
+from mio.types import DataError, Document, MediaBytes, MediaFile, MioError, MissingError, Sample, Turns
 
 _LIMITS = Limits()
 
@@ -33,6 +36,8 @@ class Reading:
     check: Callable[[MediaFile | MediaBytes], None] | None = (
         None  # raises what is wrong with a medium; None: not opened
     )
+    sieve: Sieve | None = None  # samples whose texts do not pass are left out
+    limit: int = 0  # records that are read; 0: all
     faults: list[Fault] = field(default_factory=list)
     seen: int = 0
 
@@ -42,16 +47,16 @@ class Reading:
             yield from samples
 
     def entries(self) -> Iterator[tuple[Entry, list[Sample]]]:
-        """Good records, each with the sample that it makes, or several. Raises as `samples`."""
+        """Good records, each with the samples that it makes: one, several, or none that stay. Raises as `samples`."""
         reader = reader_of(self.path)
-        for entry in reader.entries(self.path):
+        for entry in islice(reader.entries(self.path), self.limit or None):
             self.seen += 1
             try:
                 made = list(self._made(entry, reader))
             except (DataError, MissingError) as error:
                 self.blame(entry.line, error)
                 continue
-            yield entry, made
+            yield entry, [s for s in made if self.sieve is None or self.sieve.keeps_text(s, entry.line)]
 
     def blame(self, line: int, error: MioError) -> None:
         self.faults.append(Fault(str(self.path), line, str(error)))
@@ -59,7 +64,8 @@ class Reading:
     def _made(self, entry: Entry, reader: Reader) -> Iterator[Sample]:
         if isinstance(entry.record, MioError):
             raise entry.record
-        content = (self.format or FORMATS[reader.format]).read(entry.record, reader.root(self.path))
+        root = packed(entry.record, reader.root(self.path))
+        content = (self.format or FORMATS[reader.format]).read(entry.record, root)
         name = entry.record.get("id", entry.record.get("__key__", entry.line))
         license = str(entry.record.get("license", ""))
         for part, one in content.items() if isinstance(content, dict) else [("", content)]:
@@ -78,15 +84,13 @@ class Reading:
 
 def media_of(content: Document | Turns) -> list[MediaFile | MediaBytes]:
     """Of a document or of turns, in order."""
-    parts: tuple[Part, ...] = (
-        content.parts if isinstance(content, Document) else tuple(p for m in content.messages for p in m.parts)
-    )
-    return [p for p in parts if isinstance(p, MediaFile | MediaBytes)]
+    return [part for part in content.parts if isinstance(part, MediaFile | MediaBytes)]
 
 
 def check_media(file: MediaFile | MediaBytes, limits: Limits = _LIMITS) -> None:
     """Decode it within limits. Raises: DataError where it is damaged, too large or of another modality."""
-    source, name = (file.data, file.name) if isinstance(file, MediaBytes) else (file.path, file.path.name)
+    name = Path(name_of(file)).name
+    source = source_of(file, limits)
     if (found := sniff(source, limits)) != file.modality:
         raise DataError(f"{name} holds {found}, not {file.modality}.", at=name)
     try:

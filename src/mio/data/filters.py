@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mio.types import Audio, Image
+from mio.types import Audio, Image, MioError
 
 T = TypeVar("T")
 
@@ -29,14 +29,17 @@ class Filter(Generic[T]):
     examples: list[tuple[T, str]] = field(default_factory=list)  # the first few that went, and why
 
     def __call__(self, things: Iterable[T]) -> Iterator[T]:
-        for thing in things:
-            self.seen += 1
-            if not (why := self.reason(thing)):
-                yield thing
-                continue
-            self.dropped += 1
-            if len(self.examples) < self.most_examples:
-                self.examples.append((thing, why))
+        return (thing for thing in things if self.keeps(thing))
+
+    def keeps(self, thing: T) -> bool:
+        """Whether a thing stays; counted either way."""
+        self.seen += 1
+        if not (why := self.reason(thing)):
+            return True
+        self.dropped += 1
+        if len(self.examples) < self.most_examples:
+            self.examples.append((thing, why))
+        return False
 
 
 def aspect(most: float = 2.0) -> Callable[[Image], str]:
@@ -92,6 +95,55 @@ def repetition(most: float = 0.3, words: int = 3) -> Callable[[str], str]:
         runs = shingles(text, words)
         share = 1 - len(set(runs)) / len(runs)
         return f"{share:.0%} repeated > {most:.0%}" if share > most else ""
+
+    return reason
+
+
+def letters(least: float = 0.8) -> Callable[[str], str]:
+    """The share of words with a letter in them; Gopher's rule (Rae et al., 2021)."""
+
+    def reason(text: str) -> str:
+        found = text.split()
+        share = sum(any(map(str.isalpha, word)) for word in found) / max(len(found), 1)
+        return f"{share:.0%} of the words have letters < {least:.0%}" if share < least else ""
+
+    return reason
+
+
+def word_length(least: float = 3.0, most: float = 10.0) -> Callable[[str], str]:
+    """The mean length of words in characters; Gopher's rule."""
+
+    def reason(text: str) -> str:
+        found = text.split()
+        mean = sum(map(len, found)) / max(len(found), 1)
+        return "" if least <= mean <= most else f"words of {mean:.1f} characters, not {least:g} to {most:g}"
+
+    return reason
+
+
+COMMON: Mapping[str, str] = {  # common words of each language that few of the others here have
+    "de": "der die das und ist nicht ein eine zu den mit sich auf für von dem er sie es ich wir auch",
+    "en": "the of and to is was that it for with as his he she on are this but they you had not at by",
+    "es": "el los las y que en una por con para su es del lo como más pero sus le ya era fue muy",
+    "fr": "le les et des est dans une du pour qui pas au sur il elle ne se sont avec plus nous vous",
+    "it": "il di che è per un gli non con del della sono nel ma anche alla più questo ha era lo",
+    "nl": "de het een en van niet dat te zijn met voor op aan hij ze was ook maar er naar bij uit",
+    "pt": "o os as e que em uma um por com não para do da no na mas mais foi ele ela seu sua ao",
+}
+
+
+def language(wanted: str) -> Callable[[str], str]:
+    """Whose common words a text has most of; one with none of them stays. Knows the languages of `COMMON`."""
+    if wanted not in COMMON:
+        raise MioError(f"No words of {wanted!r} are known.", fix=f"Known are {', '.join(COMMON)}.")
+
+    common = {name: frozenset(words.split()) for name, words in COMMON.items()}
+
+    def reason(text: str) -> str:
+        found = re.findall(r"\w+", text.lower())
+        counts = {name: sum(word in words for word in found) for name, words in common.items()}
+        likely = max(counts, key=counts.__getitem__)
+        return f"reads like {likely}, not {wanted}" if counts[likely] > counts[wanted] else ""
 
     return reason
 

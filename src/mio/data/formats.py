@@ -1,4 +1,7 @@
-"""Records of public data formats -> samples, by rows that name their fields. Opens no media, knows no model."""
+"""Records of public data formats -> samples, by rows that name their fields. Opens no media, knows no model.
+
+The `root` of a record is the folder that its paths are in, or a zip archive whose members they name.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any, get_args
 from mio.config import suggest
 from mio.data.readers import parse_record
 from mio.media import MODALITY_BY_SUFFIX
+from mio.processor import archive
 from mio.types import (
     DataError,
     Document,
@@ -73,6 +77,51 @@ class Pair:
     def read(self, record: Mapping[str, Any], root: Path) -> Document:
         part = medium(_field(record, self.media, object), self.kind, root)
         return Document((part, Text(_field(record, self.text, str))))
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One medium without words."""
+
+    media: str
+    kind: str
+
+    def read(self, record: Mapping[str, Any], root: Path) -> Document:
+        return Document((medium(_field(record, self.media, object), self.kind, root),))
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A text, and nothing else."""
+
+    text: str = "text"
+
+    def read(self, record: Mapping[str, Any], root: Path) -> Document:
+        return Document((Text(_field(record, self.text, str)),))
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Our own: texts and media in their order, each a segment with its type, and under that its text or its path.
+
+    Media of a kind may lie in an archive that the record names as KIND_pack. Segments of types not in `kinds` (such as
+    translations) are left out.
+    """
+
+    segments: str = "segments"
+    kinds: tuple[str, ...] = ("image", "speech", "video")
+
+    def read(self, record: Mapping[str, Any], root: Path) -> Document:
+        places = {kind: packed(record, root, f"{kind}_pack") for kind in self.kinds}
+        return Document(tuple(self._parts(_field(record, self.segments, list), places)))
+
+    def _parts(self, segments: list[object], places: Mapping[str, Path]) -> Iterator[Part]:
+        for segment in segments:
+            kind = _field(_of(segment, dict, "segment"), "type", str)
+            if kind == "text":
+                yield Text(_field(segment, "text", str))  # type: ignore[arg-type]
+            elif kind in places:
+                yield medium(_field(segment, kind, object), kind, places[kind])  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -148,7 +197,7 @@ class Preference:
         return {end: self.conversation.read({**record, "messages": turns}, root) for end, turns in both.items()}
 
 
-Format = Conversation | Pair | Columns | Sentences | Members | Preference
+Format = Conversation | Pair | Alone | Plain | Segments | Columns | Sentences | Members | Preference
 Content = Document | Turns | dict[str, Turns]  # one sample, or several with a name each
 
 FORMATS: dict[str, Format] = {
@@ -157,6 +206,9 @@ FORMATS: dict[str, Format] = {
     "captions": Pair("image", "image", "caption"),
     "manifest": Pair("audio_filepath", "speech", "text"),
     "videos": Pair("video", "video", "caption"),
+    "film": Alone("video", "video"),
+    "text": Plain(),
+    "segments": Segments(),
     "obelics": Columns(),
     "mmc4": Sentences(),
     "members": Members(),
@@ -171,6 +223,18 @@ def format_named(name: str) -> Format:
     return FORMATS[name]
 
 
+def packed(record: Mapping[str, Any], root: Path, column: str = "pack") -> Path:
+    """The archive that a record names as the place of its media, or `root`.
+
+    Raises:
+        DataError: its path leaves the data's folder. MissingError: there is no such archive.
+    """
+    name = record.get(column)
+    if not isinstance(name, str) or not name.endswith(".zip"):
+        return root
+    return media_file(name, "archive", root.parent if root.suffix == ".zip" else root).path
+
+
 def medium(value: object, kind: str, root: Path) -> MediaFile | MediaBytes:
     """A path, bytes, or Hugging Face's struct of both.
 
@@ -182,12 +246,16 @@ def medium(value: object, kind: str, root: Path) -> MediaFile | MediaBytes:
 
 
 def media_file(name: object, kind: str, root: Path) -> MediaFile:
-    """A file inside `root`, reached through no link that leaves it.
+    """A file inside `root`, reached through no link that leaves it; or a member of the archive that `root` is.
 
     Raises:
         DataError: the path leaves the folder. MissingError: there is no such file.
     """
     text = _of(name, str, "path")
+    if root.suffix == ".zip":
+        if text not in archive(root).NameToInfo:
+            raise MissingError(f"There is no member {text[:80]!r}.", fix=f"See what {root.name} holds.")
+        return MediaFile(root, kind, text)
     try:
         path = (root / text).resolve()
         inside = not Path(text).is_absolute() and path.is_relative_to(root.resolve())

@@ -34,7 +34,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Reader:
-    """How a kind of file is read, how its records are laid out unless told, and the folder that their paths are in."""
+    """How a kind of file is read, how its records are laid out unless told, and the folder or archive that their paths
+    are in."""
 
     entries: Callable[[Path], Iterator[Entry]]
     format: str
@@ -231,11 +232,23 @@ def _rows(path: Path) -> Iterator[Entry]:
         yield Entry(number + 1, DataError("The table is damaged, or no parquet.", at=str(path)), "")
 
 
+def _beside(path: Path) -> Path:
+    """The archive of the same name, if there is one; else the folder."""
+    pack = path.with_suffix(".zip")
+    return pack if pack.is_file() else path.parent
+
+
+def _itself(path: Path) -> Iterator[Entry]:
+    """A video of its own, as a record."""
+    yield Entry(1, {"id": path.name, "video": path.name}, _digest(stamp(path).encode()))
+
+
 READERS: dict[str, Reader] = {
-    ".jsonl": Reader(_lines, "messages"),
+    ".jsonl": Reader(_lines, "messages", _beside),
     ".tar": Reader(_tar, "members"),
     ".parquet": Reader(_rows, "captions"),
     ".trans.txt": Reader(_transcripts, "manifest"),
+    **{suffix: Reader(_itself, "film") for suffix, kind in MODALITY_BY_SUFFIX.items() if kind == "video"},
 }
 _FOLDER = Reader(_folder, "members", lambda path: path)
 _SPOKEN = Reader(_transcripts, "manifest", lambda path: path)

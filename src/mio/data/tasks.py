@@ -1,4 +1,4 @@
-"""Items -> samples of every direction: instructions for fine-tuning, templates for pre-training.
+"""Items -> conversations of every direction, for fine-tuning and for measuring.
 
 Each task is a function from items to samples; its name is what mixtures, logs and evaluations call it. Wording is
 drawn from a seed per item, so that a task is the same list every time.
@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mio.data.sources import Item
-from mio.data.wording import TEMPLATES, worded
-from mio.types import Document, Encoded, MediaFile, Message, Role, Sample, Text, Turns
+from mio.types import Encoded, MediaFile, Message, Role, Sample, Text, Turns
 
 Part = Text | Encoded | MediaFile
 Turn = tuple[Role, Sequence[Part | str]]
@@ -287,10 +286,10 @@ def story(shelf: Shelf, pages: int = 4) -> Iterator[Sample]:
         for number, start in enumerate(range(0, len(parts) - 1, 2 * pages)):
             title = str(item.meta["title"])
             request = f"Tell an illustrated story: {title}" if not start else f"Go on with the story: {title}"
-            yield ask(f"story{number}", item, [request], [_short(p) for p in parts[start : start + 2 * pages]])
+            yield ask(f"story{number}", item, [request], [shortened(p) for p in parts[start : start + 2 * pages]])
 
 
-def _short(part: object, limit: int = 240) -> Part:
+def shortened(part: object, limit: int = 240) -> Part:
     """Pages of text are cut at a word, so that a run of pages fits the model's window."""
     if isinstance(part, Text) and len(part.text) > limit:
         return Text(part.text[:limit].rsplit(" ", 1)[0])
@@ -357,60 +356,4 @@ INSTRUCT: Mapping[str, Task] = {
     "story": story,
     "in context": in_context,
     "define": define,
-}
-
-
-# ------------------------------------------------------------------------------------------------ pre-training
-
-
-def pair(task: str, modality: str, *sources: str) -> Task:
-    """The paper's words for a task over the named sources."""
-
-    def samples(shelf: Shelf) -> Iterator[Sample]:
-        for item in shelf.of_source(*sources):
-            if words(item):
-                document = worded(task, medium(item, modality), Text(words(item)))
-                yield Sample(f"{TEMPLATES[task]}:{item.id}", document, item.source, item.license)
-
-    return samples
-
-
-def plain_text(shelf: Shelf, piece: int = 1500) -> Iterator[Sample]:
-    """Texts in pieces of about `piece` characters, cut at blank lines."""
-    for item in shelf.of_source("stories", "definitions"):
-        for number, text in enumerate(_pieces(words(item), piece)):
-            yield Sample(f"text{number}:{item.id}", Document((Text(text),)), item.source, item.license)
-
-
-def _pieces(text: str, size: int) -> Iterator[str]:
-    held = ""
-    for paragraph in text.split("\n\n"):
-        if held and len(held) + len(paragraph) > size:
-            yield held
-            held = ""
-        held += ("\n\n" if held else "") + paragraph[:size]
-    if held:
-        yield held
-
-
-def interleaved(shelf: Shelf, run: int = 10) -> Iterator[Sample]:
-    """Documents of pictures and text in their own order, in runs of `run` parts."""
-    for item in shelf.of_source("storybook", "recipes"):
-        parts = [_short(p) for p in item.parts if isinstance(p, Text) or p.modality == "image"]  # type: ignore[union-attr]
-        for number, start in enumerate(range(0, len(parts), run)):
-            document = Document(tuple(parts[start : start + run]))
-            yield Sample(f"interleaved{number}:{item.id}", document, item.source, item.license)
-
-
-PICTURES = ("emoji", "mulberry", "digits", "doodles", "scenes")
-PRETRAINING: Mapping[str, Task] = {
-    "image to text": pair("image to text", "image", *PICTURES),
-    "text to image": pair("text to image", "image", *PICTURES),
-    "video to text": pair("video to text", "video", "motion"),
-    "text to video": pair("text to video", "video", "motion"),
-    "speech to text": pair("speech to text", "speech", *SPOKEN),
-    "speech to text 3": pair("speech to text 3", "speech", *SPOKEN),
-    "text to speech": pair("text to speech", "speech", *SPOKEN),
-    "interleaved": interleaved,
-    "text": plain_text,
 }

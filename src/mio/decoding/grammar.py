@@ -67,13 +67,24 @@ class Grammar:
 
     def allowed(self) -> NDArray[np.int64]:
         """Ids of which any may come next; none when finished. Never written to: answers share it."""
+        text = self._shape()
+        return self.masks.of(self._next()) if text is None else self._shaped(text)
+
+    def choices(self) -> list[NDArray[np.int64]]:
+        """The same ids, apart where they mean different things: codes of a level, text, a begin, an end, the stop.
+        Together where text must follow something: there each id decides on those after it."""
+        return [self.allowed()] if self._shape() else [self.masks.pieces[key] for key in self._next()]
+
+    def _shape(self) -> Constraint | None:
+        """What the next id must follow, if it may be text."""
+        return None if self.finished or self.span is not None else self.limits.text
+
+    def _next(self) -> tuple[Hashable, ...]:
         if self.finished:
-            return self.masks.of(())
+            return ()
         if self.span is not None:
-            return self.masks.of(self.span.allowed())
-        if self.limits.text is not None:
-            return self._shaped(self.limits.text)
-        return self.masks.of(self._next(self.place.ways))
+            return self.span.allowed()
+        return self._parts(self.place.ways)
 
     def take(self, id: int) -> None:
         """Move on by one id, which must be allowed."""
@@ -92,7 +103,7 @@ class Grammar:
         else:
             self._write(id)
 
-    def _next(self, kinds: Iterable[str]) -> tuple[Hashable, ...]:
+    def _parts(self, kinds: Iterable[str]) -> tuple[Hashable, ...]:
         """Those of these kinds that fit what is left, and the stop where it may come."""
         ids, ways, room = self.place.ids, self.place.ways, self.left - 1  # the stop
         fit = [kind for kind in kinds if ids[kind] + ways[kind].need <= room]
@@ -103,7 +114,7 @@ class Grammar:
         own = self._text(text)
         if self.run is not None and not self.run.may_end:
             return own
-        rest = self.masks.of(self._next(kind for kind in self.place.ways if kind != TEXT))
+        rest = self.masks.of(self._parts(kind for kind in self.place.ways if kind != TEXT))
         if not len(own) + len(rest):
             raise MioError(
                 "Nothing can follow this text, which is whole.", fix="Ask for one text, or raise the budget."
@@ -113,7 +124,7 @@ class Grammar:
     def _text(self, text: Constraint) -> NDArray[np.int64]:
         """Ids that go on with the text under way, or begin one that fits."""
         way = self.place.ways.get(TEXT)
-        if way is None or (self.run is None and TEXT not in self._next([TEXT])):
+        if way is None or (self.run is None and TEXT not in self._parts([TEXT])):
             return NO_IDS
         return (self.run or text).allowed(self.left - 1 - way.need)
 

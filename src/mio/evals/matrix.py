@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from mio.checkpoint import read_json
 from mio.data.prepare import SceneMaker, split
 from mio.data.sources import Item, read_corpus
 from mio.data.tasks import INSTRUCT, Shelf, Task, ask, medium
 from mio.evals.judges import as_sounds
-from mio.evals.metrics import Share, normal
+from mio.evals.metrics import normal
 from mio.evals.tasks import TOKENS, reference, request, takes_turns
 from mio.media import resize
 from mio.pipeline import Job, Model, Reply, write_media
@@ -187,23 +186,17 @@ class Measured:
     right: tuple[bool, ...] = ()
     chance: float = 0.0  # of a guess, 0 where guessing is no way
 
-    @property
-    def share(self) -> Share | None:
-        return Share(sum(self.right), len(self.right)) if self.right else None
 
-
-def measure_cells(model: Model, shelf: Shelf, limit: int, batch: int) -> Iterator[Measured]:
-    """At most `limit` items of each direction that the model speaks, drawn with a fixed seed."""
-    for cell in tqdm(CELLS, desc="matrix", unit="direction"):
-        samples = [s for s in cell.asks(shelf) if not cell.sources or s.source in cell.sources]
-        order = np.random.default_rng(0).permutation(len(samples))[: limit + POOL]
-        spoken = set(f"{cell.into},{cell.out}".split(",")) <= set(model.modalities)
-        if not (len(order) and spoken):
-            yield Measured(cell)
-            continue
-        asked = tuple(_answered(model, cell, [samples[n] for n in order[:limit]], batch))
-        pool = [samples[n] for n in order[limit:]]
-        yield Measured(cell, asked, tuple(cell.check.right(asked, pool)), _chance(cell, asked, pool))
+def measured(model: Model, shelf: Shelf, cell: Cell, limit: int, batch: int) -> Measured:
+    """At most `limit` items of a direction, drawn with a fixed seed; none where the model does not speak it."""
+    samples = [s for s in cell.asks(shelf) if not cell.sources or s.source in cell.sources]
+    order = np.random.default_rng(0).permutation(len(samples))[: limit + POOL]
+    spoken = set(f"{cell.into},{cell.out}".split(",")) <= set(model.modalities)
+    if not (len(order) and spoken):
+        return Measured(cell)
+    asked = tuple(_answered(model, cell, [samples[n] for n in order[:limit]], batch))
+    pool = [samples[n] for n in order[limit:]]
+    return Measured(cell, asked, tuple(cell.check.right(asked, pool)), _chance(cell, asked, pool))
 
 
 def _chance(cell: Cell, asked: Sequence[Asked], pool: Sequence[Sample]) -> float:

@@ -38,8 +38,8 @@ class Look:
     kinds: tuple[str, ...]
     of: NDArray[np.int64]
 
-    def page(self, packs: Sequence[Shown], facts: Mapping[str, str]) -> str:
-        """HTML that loads nothing."""
+    def page(self, packs: Sequence[Shown], facts: Mapping[str, str], beyond: str = "") -> str:
+        """HTML that loads nothing. `beyond`: sections that follow the packs'."""
         template = (files("mio") / "assets" / "packs.html").read_text(encoding="utf-8")
         rules = (f"--k{n}: {HUES[(n - 1) % len(HUES)]};" for n in range(1, len(self.kinds)))
         colours = (f".k{n} {{ fill: hsl(var(--k{n}) 55% var(--light)); }}" for n in range(1, len(self.kinds)))
@@ -47,7 +47,7 @@ class Look:
             facts="".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items()),
             colours=f":root {{ {' '.join(rules)} }}\n" + "\n".join(colours),
             legend="".join(f"<li>{_swatch(n)}{escape(kind)}</li>" for n, kind in enumerate(self.kinds)),
-            packs="".join(self._pack(pack) for pack in packs),
+            packs="".join(self._pack(pack) for pack in packs) + beyond,
         )
 
     def _pack(self, pack: Shown) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mio.evals.benchmarks.choices import mmlu, omni_bench, seed_bench
-from mio.evals.benchmarks.clips import libri_speech, msrvtt_qa, msvd_qa, spoken, vctk
+from mio.evals.benchmarks.clips import globe, libri_speech, msrvtt_qa, msvd_qa, spoken, spoken_questions, vctk
 from mio.evals.benchmarks.images import Karpathy, Vqa, vizwiz
 from mio.evals.planning import Task
 from mio.sequence import BASE_PROMPTS, INSTRUCT_PROMPTS
@@ -33,7 +33,7 @@ OMNI = (
 _caption = partial(Task, prompt=CAPTION, base=BASE_PROMPTS["caption"], metrics=("CIDEr",))
 _vqa = partial(Task, prompt=INSTRUCT_PROMPTS["vqa"], base="", metrics=("VQA accuracy",), tokens=20)
 _clip = partial(Task, prompt=INSTRUCT_PROMPTS["video qa"], base="", metrics=("accuracy",), tokens=20)
-_draw = partial(Task, prompt=DRAW, base=BASE_PROMPTS["image"], metrics=("CLIP-I",), out="image")
+_draw = partial(Task, prompt=DRAW, base=BASE_PROMPTS["image"], metrics=("CLIP-I", "CLIP-T", "aesthetic"), out="image")
 _hear = partial(Task, prompt=TRANSCRIBE, base=BASE_PROMPTS["asr"], metrics=("WER",), tokens=400)
 _speak = partial(
     Task, prompt=SPEAK, base=BASE_PROMPTS["tts"], metrics=("heard WER", "speaker similarity"), out="speech",
@@ -57,6 +57,11 @@ TASKS: Mapping[str, Task] = {
         _hear("librispeech-asr", "librispeech", "LibriSpeech test-clean, written down", libri_speech),
         _speak("vctk-tts", "vctk", "sentences of VCTK, spoken", spoken(vctk)),
         _speak("librispeech-tts", "librispeech", "sentences of LibriSpeech test-clean, spoken", spoken(libri_speech)),
+        _speak("globe-tts", "globe", "sentences of GLOBE's test split, spoken", spoken(globe)),
+        Task(
+            "speech-to-speech", "speech2speech", "spoken questions, answered in speech", spoken_questions, "{0}", "",
+            ("heard content",), out="speech", tokens=2560, mode="voice",
+        ),
         _clip("msvd-qa", "msvd_qa", "MSVD-QA, test", msvd_qa),
         _clip("msrvtt-qa", "msrvtt_qa", "MSRVTT-QA, test", msrvtt_qa),
         Task(
@@ -121,10 +126,10 @@ PUBLISHED: tuple[Published, ...] = (
     Published("text", "LibriSpeech text to speech, WER", "librispeech-tts", "heard WER", {"MIO": 10.3}),
     Published("text", "LibriSpeech text to speech, speaker", "librispeech-tts", "speaker similarity", {
         "MIO": 75.1}),
-    Published("text", "GLOBE text to speech, WER", "", "heard WER", {"MIO": 9.8}),
-    Published("text", "GLOBE text to speech, speaker", "", "speaker similarity", {"MIO": 67.8}),
-    Published("text", "speech to speech, content as GPT-4o judges it", "", "", {
-        "AnyGPT cascade": 1.8, "MIO-Instruct": 1.4}),
+    Published("text", "GLOBE text to speech, WER", "globe-tts", "heard WER", {"MIO": 9.8}),
+    Published("text", "GLOBE text to speech, speaker", "globe-tts", "speaker similarity", {"MIO": 67.8}),
+    Published("text", "speech to speech, content as a judge marks it", "speech-to-speech", "heard content", {
+        "AnyGPT cascade": 1.8, "MIO-Instruct": 1.4}, "theirs by GPT-4o on a scale that we do not know; ours of 100"),
     Published("text", "text to speech, preferred to AnyGPT's by people (%)", "", "", {
         "MIO-Instruct wins": 54, "tie": 25, "MIO-Instruct loses": 21}),
 )  # fmt: skip

@@ -18,7 +18,7 @@ from mio.evals.planning import Task, commit, content
 from mio.evals.scoring import METRICS, Answer, Pairs
 from mio.evals.witnesses import Witnesses
 from mio.pipeline import Model
-from mio.types import DataError, Document, MediaFile, MioError, MissingError, Text, Turns
+from mio.types import DataError, Document, MediaBytes, MediaFile, MioError, MissingError, Part, Text, Turns
 
 SAMPLES, SCORES = "samples.jsonl", "scores.json"
 
@@ -47,14 +47,15 @@ def score(task: Task, items: Sequence[Item], folder: Path, witnesses: Witnesses 
     """
     ours, witnesses = read_plan(folder), witnesses or Witnesses()
     pairs = paired_up(folder, items[: ours.asked])
-    scored = [name for name in task.metrics if not METRICS[name].needs or witnesses.has(METRICS[name].needs)]
+    lacking = {name: [w for w in METRICS[name].needs if not witnesses.has(w)] for name in task.metrics}
+    scored = [name for name in task.metrics if not lacking[name]]
     points = {name: METRICS[name].points(pairs, witnesses) for name in scored}
     failed = [a.id for a, _ in pairs if a.error]
     document = {
         **asdict(ours),
         "whole": ours.whole and not failed,
         "scores": [asdict(_result(name, points[name], witnesses)) for name in scored],
-        "missing": {n: METRICS[n].needs for n in task.metrics if n not in scored},
+        "missing": {name: " and no ".join(lost) for name, lost in lacking.items() if lost},
         "empty": [a.id for a, _ in pairs if a.empty and not a.scores and not a.error],
         "failed": failed,
         "seconds": round(sum(a.seconds for a, _ in pairs), 3),
@@ -81,9 +82,10 @@ def paired_up(folder: Path, items: Sequence[Item]) -> Pairs:
 
 
 def _result(name: str, points: Floats, witnesses: Witnesses) -> Result:
-    found, metric = ratio(points), METRICS[name]
+    found, metric = ratio(points[points.any(1)]), METRICS[name]
     value, low, high = (round(100 * x, 3) for x in (found.value, found.low, found.high))
-    return Result(name, value, found.n, low, high, metric.higher, metric.needs and witnesses.known_as(metric.needs))
+    known = ", ".join(map(witnesses.known_as, metric.needs))
+    return Result(name, value, found.n, low, high, metric.higher, known)
 
 
 def write_samples(task: Task, model: Model, items: Sequence[Item], folder: Path) -> Path:
@@ -104,7 +106,7 @@ def _sample(answered: Answer, item: Item, prompt: str, points: Mapping[str, Mapp
         "prompt": prompt,
         "truth": item.truth,
         "options": item.options,
-        "shown": [str(f.path) for f in item.shown],
+        "shown": [str(f.path) if isinstance(f, MediaFile) else f.name for f in item.shown],
         "points": {name: found[item.id] for name, found in points.items()},
     }
 
@@ -112,9 +114,13 @@ def _sample(answered: Answer, item: Item, prompt: str, points: Mapping[str, Mapp
 def prompt_of(content: Turns | Document) -> str:
     """A prompt for people: its text, and its media by file name."""
     parts = content.parts if isinstance(content, Document) else [p for m in content.messages for p in m.parts]
-    return "".join(
-        p.text if isinstance(p, Text) else f"<{p.path.name}>" for p in parts if isinstance(p, Text | MediaFile)
-    )
+    return "".join(map(_named, parts))
+
+
+def _named(part: Part) -> str:
+    if isinstance(part, MediaFile):
+        return f"<{part.path.name}>"
+    return part.text if isinstance(part, Text) else f"<{part.name}>" if isinstance(part, MediaBytes) else "<medium>"
 
 
 def read_scores(folder: Path) -> dict[str, Any]:

@@ -1,13 +1,16 @@
-"""Benchmarks that surveys of multimodal models report and MIO's paper does not: POPE, TextVQA, GQA."""
+"""Benchmarks that surveys of multimodal models report and MIO's paper does not."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from mio.checkpoint import read_json
+from mio.evals.benchmarks.clips import audio_caps
 from mio.evals.benchmarks.items import Item, medium
+from mio.evals.benchmarks.tables import Table
 from mio.evals.planning import Task
 from mio.types import MissingError, Text
 
@@ -42,11 +45,34 @@ def gqa(folder: Path) -> Iterator[Item]:
         yield Item(id, (picture, Text(record["question"])), (record["answer"],))
 
 
+CHOICE = "{0}{1}\nAnswer with the letter of the right option."
+EITHER = "{0}{1}\nAnswer with the letter of the right option, or where there are none, with a word or a number."
+VERDICT = "{0}{1}\nAnswer yes or no."
+FIGURE, QUESTION = "{l2-category}/{parts[3]}/{parts[4]}", "{l2-category}/{parts[3]}/{parts[5]}"
+
+_choice = partial(Task, prompt=CHOICE, base="", metrics=("choice accuracy",), tokens=20)
+_verdict = partial(Task, prompt=VERDICT, base="", tokens=10)
+_either = partial(Task, prompt=EITHER, base="", metrics=("answer accuracy",), tokens=60)
+
 SURVEYS: Mapping[str, Task] = {
     task.name: task
     for task in (
         Task("pope", "pope", "POPE on COCO, all three kinds", pope, YES_OR_NO, "", ("yes-or-no accuracy",), tokens=10),
         Task("textvqa", "textvqa", "TextVQA, validation", text_vqa, SHORT, "", ("VQA accuracy",), tokens=20),
         Task("gqa", "gqa", "GQA, testdev balanced", gqa, SHORT, "", ("accuracy",), tokens=20),
+        _verdict("mme", "vlmeval", "MME, two questions a picture", Table("MME.tsv", ("{category}/{image_path}",)),
+                 metrics=("yes-or-no accuracy", "yes-or-no accuracy of groups")),
+        _verdict("hallusion-bench", "vlmeval", "HallusionBench, with pictures and without",
+                 Table("HallusionBench.tsv", (QUESTION, FIGURE)),
+                 metrics=("yes-or-no accuracy", "yes-or-no accuracy of groups", "yes-or-no accuracy of figures")),
+        _choice("mmbench", "vlmeval", "MMBench, English dev, circular", Table("MMBench_DEV_EN.tsv", circular=True),
+                metrics=("choice accuracy of groups", "choice accuracy")),
+        _choice("scienceqa-img", "vlmeval", "ScienceQA, test, with pictures", Table("ScienceQA_TEST.tsv")),
+        _either("mmmu", "vlmeval", "MMMU, dev and validation", Table("MMMU_DEV_VAL.tsv")),
+        _either("mathvista", "vlmeval", "MathVista, testmini; the last number counts", Table("MathVista_MINI.tsv")),
+        Task("mm-vet", "vlmeval", "MM-Vet, marked by a judge", Table("MMVet.tsv"), "{0}{1}", "", ("judged content",),
+             tokens=400),
+        Task("audiocaps", "audiocaps", "AudioCaps, test", audio_caps, "{0}Describe this sound in one sentence.", "",
+             ("CIDEr",)),
     )
-}
+}  # fmt: skip

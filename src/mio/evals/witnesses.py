@@ -1,4 +1,5 @@
-"""Models of others that look at made pictures and listen to made speech: CLIP, Whisper, a speaker network.
+"""Models of others that look at made pictures, listen to made speech, and judge answers: CLIP, Whisper, a speaker
+network, a head that knows beauty, a language model.
 
 They are read from local folders by transformers, and every score names their weights.
 """
@@ -13,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from mio.checkpoint import sha256
+from mio.evals.critic import Critic, Marking
 from mio.evals.metrics.statistics import Floats
 from mio.types import Audio, Image, MissingError
 
@@ -22,13 +25,15 @@ RATE = 16000  # Hz, of all that listen
 
 
 class Witnesses:
-    """`folder` holds `clip`, `whisper` and `speaker`, each as transformers saves models with their preprocessing."""
+    """`folder` holds `clip`, `whisper` and `speaker`, each as transformers saves models with their preprocessing;
+    `aesthetic`, a linear head like LAION's, `weight` (1, D) and `bias` (1,) in model.safetensors; `judge`, an endpoint.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
 
     def has(self, name: str) -> bool:
-        return self.folder is not None and (self.folder / name / "config.json").is_file()
+        return self.folder is not None and (self.folder / name).is_dir()
 
     def place(self, name: str) -> Path:
         """Raises: MissingError where there is no such witness."""
@@ -40,8 +45,8 @@ class Witnesses:
         return self.folder / name
 
     def known_as(self, name: str) -> str:
-        """Name and SHA-256 of a witness's weights."""
-        weights = sorted(self.place(name).glob("*.safetensors"))
+        """Name and SHA-256 of a witness's weights; of a judge, of where it is."""
+        weights = sorted(self.place(name).glob("*.safetensors")) or [self.place(name) / "config.json"]
         return f"{name} {'+'.join(sha256(path)[:16] for path in weights)}"
 
     def _loaded(self, name: str, processor: str, model: str) -> tuple[Any, Any]:
@@ -60,12 +65,35 @@ class Witnesses:
         return self._loaded("clip", "AutoImageProcessor", "CLIPModel")
 
     @cached_property
+    def _words(self) -> Any:
+        return self._loaded("clip", "AutoTokenizer", "CLIPModel")[0]
+
+    @cached_property
+    def _critic(self) -> Critic:
+        return Critic(self.place("judge"))
+
+    @cached_property
     def _whisper(self) -> tuple[Any, Any]:
         return self._loaded("whisper", "WhisperProcessor", "WhisperForConditionalGeneration")
 
     @cached_property
     def _speaker(self) -> tuple[Any, Any]:
         return self._loaded("speaker", "AutoFeatureExtractor", "AutoModelForAudioXVector")
+
+    @cached_property
+    def _clip_words(self) -> Any:
+        return import_module("transformers").AutoTokenizer.from_pretrained(self.place("clip"), local_files_only=True)
+
+    @torch.inference_mode()
+    def fits(self, picture: Image, text: str) -> float:
+        """CLIP's score of a text beside a picture: the cosine of their embeddings."""
+        processor, model = self._clip
+        pixels = processor(images=picture.pixels, return_tensors="pt")["pixel_values"]
+        most = model.config.text_config.max_position_embeddings
+        words = self._clip_words(text, return_tensors="pt", truncation=True, max_length=most)
+        seen = model.visual_projection(model.vision_model(pixels).pooler_output)[0]
+        read = model.text_projection(model.text_model(**words).pooler_output)[0]
+        return float(torch.cosine_similarity(seen, read, dim=0))
 
     @torch.inference_mode()
     def sees(self, pictures: Sequence[Image | None]) -> Floats:
@@ -77,6 +105,30 @@ class Witnesses:
             return model.visual_projection(model.vision_model(pixels).pooler_output)[0]
 
         return _stacked([None if p is None else see(p) for p in pictures], model.config.projection_dim)
+
+    @torch.inference_mode()
+    def reads(self, texts: Sequence[str]) -> Floats:
+        """-> (N, D) text embeddings of the same space."""
+        model, words = self._clip[1], self._words
+        length = model.config.text_config.max_position_embeddings
+
+        def read(text: str) -> torch.Tensor:
+            ids = words(text, truncation=True, max_length=length, return_tensors="pt")["input_ids"]
+            return model.text_projection(model.text_model(input_ids=ids).pooler_output)[0]
+
+        return _stacked([read(text) for text in texts], model.config.projection_dim)
+
+    def finds_beautiful(self, pictures: Sequence[Image | None]) -> Floats:
+        """-> (N,) marks by a linear head on unit embeddings, from about 1 to 10; 0 where there is no picture."""
+        seen, head = self.sees(pictures), load_file(self.place("aesthetic") / "model.safetensors")
+        length = np.linalg.norm(seen, axis=1, keepdims=True)
+        marks = seen / np.where(length, length, 1) @ head["weight"].double().numpy().T + head["bias"].double().numpy()
+        out: Floats = np.where(length, marks, 0)[:, 0]
+        return out
+
+    def marks(self, markings: Sequence[Marking]) -> list[float]:
+        """Each from 0 to 1, as the judge says."""
+        return self._critic.marks(markings)
 
     @torch.inference_mode()
     def voices(self, sounds: Sequence[Audio | None]) -> Floats:
@@ -102,19 +154,6 @@ class Witnesses:
             return str(processor.batch_decode(out, skip_special_tokens=True)[0]).strip()
 
         return ["" if s is None else hear(s) for s in sounds]
-
-    def spelt(self, texts: Sequence[str]) -> list[str]:
-        """Texts as Whisper's English normaliser writes them, with the spellings that lie beside its weights.
-
-        Raises:
-            MissingError: its normalizer.json is not there.
-        """
-        processor, _ = self._whisper
-        if processor.tokenizer.english_spelling_normalizer is None:
-            raise MissingError(
-                "This Whisper has no normalizer.json.", at=str(self.place("whisper")), fix="Copy it there."
-            )
-        return [str(processor.tokenizer.normalize(text)) for text in texts]
 
 
 def _many(model: Any) -> bool:

@@ -6,8 +6,8 @@ step.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import ClassVar, Literal
+from collections.abc import Collection, Iterator
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,20 @@ GROUP = 64  # int4 weights that share a scale
 ROWS = 256  # output channels that become floats at a time: a block that stays in the processor's cache
 FEW = 8  # tokens up to which torch's int8 product beats a block of floats (bf16 on AVX-512: 6x at one, equal at 14)
 PRODUCT8 = hasattr(torch, "_weight_int8pack_mm")  # private in torch 2.13; without it all goes by blocks
+
+
+class _Product(torch.autograd.Function):
+    """The gradient of the input, from floats made anew: what waits for it are integers, not floats of all layers."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: QuantizedLinear) -> Tensor:
+        ctx.layer, ctx.dtype = layer, x.dtype
+        return torch.cat([F.linear(x, block) for block in layer.blocks(x.dtype)], dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        parts = zip(grad.split(ROWS, dim=-1), ctx.layer.blocks(grad.dtype), strict=True)
+        return sum((part @ block for part, block in parts), start=grad.new_zeros(())).to(ctx.dtype), None
 
 
 class QuantizedLinear(nn.Module):
@@ -40,7 +54,8 @@ class QuantizedLinear(nn.Module):
 
     def fill(self, weight: Tensor) -> None:
         """Take float weights (out, in), a block at a time, so that little memory is needed beside the result."""
-        blocks = [self.pack(rows) for rows in weight.detach().split(ROWS)]
+        rows = len(weight) if weight.is_meta else ROWS  # what is not there needs no sparing
+        blocks = [self.pack(block) for block in weight.detach().split(rows)]
         self.weight, self.scale = (torch.cat(parts) for parts in zip(*blocks, strict=True))
 
     def dequantized(self, dtype: torch.dtype) -> Tensor:
@@ -48,9 +63,13 @@ class QuantizedLinear(nn.Module):
         return self.unpack(self.weight, self.scale.to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        blocks = zip(self.weight.split(ROWS), self.scale.to(x.dtype).split(ROWS), strict=True)
-        out = torch.cat([F.linear(x, self.unpack(weight, scale)) for weight, scale in blocks], dim=-1)
+        out: Tensor = _Product.apply(x, self)  # type: ignore[no-untyped-call]
         return out if self.bias is None else out + self.bias
+
+    def blocks(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        """The weights as they act, some rows at a time."""
+        for weight, scale in zip(self.weight.split(ROWS), self.scale.to(dtype).split(ROWS), strict=True):
+            yield self.unpack(weight, scale)
 
     def pack(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Floats (out, in) -> integers and scales, both with `out` rows."""

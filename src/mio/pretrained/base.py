@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mio.checkpoint import read_json
+from mio.pretrained.inventory import needs
 from mio.pretrained.llama import read_config
-from mio.pretrained.weights import shards
 from mio.tokenizers.sentencepiece import SentencePieceTokenizer
 from mio.tokenizers.sentencepiece_file import CONTROL, UNKNOWN
 from mio.tokenizers.text import TextTokenizer
@@ -25,7 +25,8 @@ def read_text(folder: Path) -> tuple[TextTokenizer, dict[int, str]]:
         MissingError: no tokenizer, or weights are absent. DataError: it has more ids than the model. MioError: texts do
         not come back from it as they were.
     """
-    rows, _ = read_config(folder).vocabulary, shards(folder)  # what is missing is said before anything is trained
+    needs(folder, ["weights"]).demand()  # before anything is trained
+    rows = read_config(folder).vocabulary
     text, added = _read(folder)
     if max([text.size - 1, *added]) >= rows:
         raise DataError(f"Its tokenizer has ids beyond the model's {rows}.", at=str(folder))

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from mio.pretrained.hub import front_matter
+from mio.pretrained.inventory import front_matter
 from mio.pretrained.proof import Proof
 from mio.pretrained.stock import Outgoing
 

@@ -35,18 +35,20 @@ def export(outgoing: Outgoing, out: Path, dtype: str = "", shard: int = SHARD, l
         model. ResourceError: the disk is full.
     """
     vacant(out)
+    proofs: list[Proof] = []
+    commit(out, lambda folder: proofs.append(write_folder(outgoing, folder, dtype, shard, load)))
+    return proofs[0]
+
+
+def write_folder(outgoing: Outgoing, folder: Path, dtype: str, shard: int, load: bool) -> Proof:
+    """All files of an export, checked. Arguments and errors as `export`."""
     state = plain(outgoing.backbone)
     dtype = dtype or narrowest(state)
-    proofs: list[Proof] = []
-
-    def write(folder: Path) -> None:
-        write_weights(state, folder, DTYPES[dtype], shard)
-        write_words(outgoing, folder, dtype)
-        proofs.append(prove(outgoing, folder, dtype, load))
-        (folder / "README.md").write_text(card(outgoing, proofs[0]), encoding="utf-8")
-
-    commit(out, write)
-    return proofs[0]
+    write_weights(state, folder, DTYPES[dtype], shard)
+    write_words(outgoing, folder, dtype)
+    proof = prove(outgoing, folder, dtype, load)
+    (folder / "README.md").write_text(card(outgoing, proof), encoding="utf-8")
+    return proof
 
 
 def vacant(out: Path) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mio.models.backbone import Backbone
 from mio.models.quantized import Bits
-from mio.pretrained.hub import UNCLIP
-from mio.pretrained.language import END_OF_TURN, read_language, stop_token
+from mio.pretrained.inventory import UNCLIP, demand_language
+from mio.pretrained.language import END_OF_TURN, TEXT, read_language, stop_token
 from mio.pretrained.lazy import LazyTokenizer
 from mio.pretrained.llama import read_backbone
 from mio.pretrained.seed import FILES as SEED_FILES
@@ -28,7 +28,7 @@ from mio.sequence import ChatTemplate
 from mio.tokenizers.seed import SeedTokenizer
 from mio.tokenizers.speech import SpeechTokenizer
 from mio.tokenizers.video import Choice, VideoTokenizer, scene_middles, uniform_frames
-from mio.types import DataError, Modality, Tokenizer, Video
+from mio.types import DataError, MissingError, Modality, Tokenizer, Video
 from mio.vocab import Vocabulary
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -61,8 +61,13 @@ def read_release(
     `interpolation`: how images are resized, bilinear unless told. `name`: the model's id, by default its folder's name.
 
     Raises:
-        MissingError: files are absent, all of them named, or sentencepiece is. DataError: they do not fit together.
+        MissingError: files of the language model are absent, all of them named with their sizes, or sentencepiece is.
+        DataError: files do not fit together.
     """
+    demand_language(folder)
+    if not (folder / TEXT).is_file():  # but a tokenizer.json, as stock folders have
+        fix = f"Give a release of MIO or a folder that mio made; or grow one out of it: mio train tiny --init {folder}"
+        raise MissingError(f"This is a language model, but not MIO: it has no {TEXT}.", at=str(folder), fix=fix)
     processor = read_processor(folder, dtype, interpolation)
     stop = processor.vocab.tokens[stop_token(folder)]
     return Released(name or folder.name, read_backbone(folder, dtype, bits), processor, stop)

@@ -28,7 +28,7 @@ def shards(folder: Path) -> list[Path]:
     """
     for index, single in zip(INDEXES, SINGLES, strict=True):
         if (folder / index).is_file():
-            paths = [folder / name for name in _indexed(folder / index)]
+            paths = [folder / name for name in sorted(set(weight_map(folder / index).values()))]
             lacking = [p.name for p in paths if not p.is_file()]
             if lacking:
                 fix = "Download the folder again; what is there is kept."
@@ -39,17 +39,20 @@ def shards(folder: Path) -> list[Path]:
     raise MissingError("No weights here.", at=str(folder), fix=f"Expected one of {', '.join((*INDEXES, *SINGLES))}.")
 
 
-def _indexed(path: Path) -> list[str]:
-    """File names of an index; they must lie beside it."""
-    index = read_json(path)
-    files = index.get("weight_map") if isinstance(index, dict) else None
+def weight_map(index: Path) -> dict[str, str]:
+    """Tensor -> file of an index; the files lie beside it.
+
+    Raises:
+        DataError: the index is no index, or points elsewhere.
+    """
+    found = read_json(index)
+    files = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(files, dict) or not files or not all(isinstance(n, str) for n in files.values()):
-        raise DataError(f"{path.name} has no weight_map from tensors to files.", at=str(path))
-    names = sorted(set(files.values()))
-    outside = [name for name in names if Path(name).name != name]
+        raise DataError(f"{index.name} has no weight_map from tensors to files.", at=str(index))
+    outside = sorted({name for name in files.values() if Path(name).name != name})
     if outside:
-        raise DataError(f"{path.name} points outside its folder: {', '.join(outside)}.", at=str(path))
-    return names
+        raise DataError(f"{index.name} points outside its folder: {', '.join(outside)}.", at=str(index))
+    return files
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from mio.checkpoint import read_json, write_json
 from mio.config import from_dict, suggest, to_dict
@@ -16,7 +15,7 @@ from mio.recipe.language import language_stages, prepare_stage
 from mio.recipe.report import judges_stage, measure_stage
 from mio.recipe.tokenizers import align_stage, image_stage, speech_stage, teacher_stage, text_stage
 from mio.recipe.tree import DataConfig, ImageConfig, Recipe, Run, SpeechStageConfig, Stage, TextConfig
-from mio.train.parallel import Crew, Task
+from mio.train.parallel import Crew, Task, barrier, rank, world
 from mio.types import MioError
 
 __all__ = [
@@ -40,6 +39,7 @@ class Work:
     stage: Callable[[Run], None]
     needs: tuple[str, ...] = ()
     whole: bool = False
+    ranks: bool = False  # those that torchrun has started do it together
 
 
 STAGES: dict[str, Work] = {
@@ -50,7 +50,7 @@ STAGES: dict[str, Work] = {
     "speech": Work(speech_stage, ("teacher",)),
     "judges": Work(judges_stage),
     "prepare": Work(prepare_stage, ("image", "speech"), whole=True),
-    "model": Work(language_stages, ("prepare",), whole=True),
+    "model": Work(language_stages, ("prepare",), whole=True, ranks=True),
     "measure": Work(measure_stage, ("model", "judges"), whole=True),
 }
 
@@ -61,11 +61,11 @@ def with_needs(name: str) -> tuple[str, ...]:
     return tuple(n for n in STAGES if n in {*before, name})
 
 
-def run(recipe: Recipe, corpus: Path, out: Path, only: tuple[str, ...] = (), workers: int = 1) -> None:
+def run(job: Run, only: tuple[str, ...] = ()) -> None:
     """Run every stage that is not finished yet; `only` names some of them.
 
     With more `workers`, stages that do not need one another run side by side in processes of their own, and ranks of
-    the language model share each of its steps.
+    the language model share each of its steps. Under torchrun the first process does what ranks cannot share.
 
     Raises:
         MioError: an unknown stage, or `out` holds another recipe's run.
@@ -73,14 +73,15 @@ def run(recipe: Recipe, corpus: Path, out: Path, only: tuple[str, ...] = (), wor
     for name in only:
         if name not in STAGES:
             raise MioError(f"No stage {name!r}.", fix=suggest(name, STAGES))
-    job = Run(recipe, corpus, out, workers)
-    _claim(job)
-    todo = [name for name in STAGES if (not only or name in only) and not job.done(name)]
-    if workers > 1:
-        _side_by_side(job, [name for name in todo if not STAGES[name].whole])
-    for name in todo:
-        if not job.done(name):
+    if rank() == 0:
+        _claim(job)
+    wanted = [name for name in STAGES if not only or name in only]
+    if job.workers > 1 and world() == 1:
+        _side_by_side(job, [name for name in wanted if not STAGES[name].whole and not job.done(name)])
+    for name in wanted:
+        if (rank() == 0 or STAGES[name].ranks) and not job.done(name):
             STAGES[name].stage(job)
+        barrier()
 
 
 def _side_by_side(job: Run, todo: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import gcd
@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mio.checkpoint import commit, load_state, load_tensors, save_module, write_json
+from mio.checkpoint import WEIGHTS, commit, load_state, load_tensors, save_module, write_json
 from mio.config import to_dict
 from mio.data.loader import Loader
-from mio.data.plan import Plan, write_plan
+from mio.data.plan import Mix, Plan, Slot, write_plan
 from mio.data.prepare import encode_items
+from mio.data.pretraining import PRETRAINING
 from mio.data.store import Record, Store, write_store
-from mio.data.tasks import INSTRUCT, PRETRAINING, Shelf
+from mio.data.tasks import INSTRUCT, Shelf, Task
 from mio.layers import Batch
 from mio.models.backbone import Backbone
 from mio.pipeline import ModelConfig, load_processor, save
@@ -27,12 +28,17 @@ from mio.pretrained.hub import locate
 from mio.pretrained.llama import extend_vocabulary, read_backbone
 from mio.pretrained.release import read_processor
 from mio.processor import Processor
-from mio.recipe.tree import Run
+from mio.recipe.tree import Run, Stage
+from mio.train.gauge import TEXT, Gauge
 from mio.train.loop import fit
 from mio.train.objectives import next_token_loss
 from mio.train.parallel import barrier, rank, run_ranks, world
-from mio.types import Sample
+from mio.train.sharding import shard, whole_state
+from mio.train.state import fill
+from mio.types import MioError, Sample
 from mio.vocab import Vocabulary
+
+HELD = "held out"  # the store of validation samples
 
 
 def processor(run: Run) -> Processor:
@@ -43,15 +49,21 @@ def processor(run: Run) -> Processor:
 
 
 def prepare_stage(run: Run) -> None:
-    """Encode every medium once and render all samples of both kinds."""
-    speaker, train = processor(run), run.items()[0]
+    """Encode every medium once and render all samples of both kinds; and held-out ones, where a stage watches them."""
+    speaker, (train, validation) = processor(run), run.items()
     data, maker = run.recipe.data, run.scene_maker(train)
     made = [*maker.scene_items(data.scenes), *maker.edit_items(data.edits), *maker.clip_items(data.clips)]
     shelf = Shelf.of(encode_items([*train, *made], speaker), run.recipe.seed)
-    for name, tasks in (("pretrain", PRETRAINING), ("instruct", INSTRUCT)):
-        records = (record for task in tasks for record in _records(task, tasks[task](shelf), speaker))
-        write_store(run.out / "prepare" / name, records, speaker.fingerprint)
+    _write(run, "pretrain", PRETRAINING, shelf, speaker)
+    _write(run, "instruct", INSTRUCT, shelf, speaker)
+    if any(stage.gauge.every for stage in run.recipe.stages):
+        _write(run, HELD, PRETRAINING, Shelf.of(encode_items(validation, speaker), run.recipe.seed), speaker)
     write_json(run.out / "prepare" / "config.json", {"fingerprint": speaker.fingerprint})
+
+
+def _write(run: Run, name: str, tasks: Mapping[str, Task], shelf: Shelf, speaker: Processor) -> None:
+    records = (record for task in tasks for record in _records(task, tasks[task](shelf), speaker))
+    write_store(run.out / "prepare" / name, records, speaker.fingerprint)
 
 
 def _records(task: str, samples: Iterator[Sample], speaker: Processor) -> Iterator[Record]:
@@ -61,58 +73,121 @@ def _records(task: str, samples: Iterator[Sample], speaker: Processor) -> Iterat
 
 
 @dataclass
-class _LanguageObjective:
+class LanguageObjective:
+    """A stage's targets of all kinds, each with its weight; text's may be lifted on the way."""
+
     module: Backbone
     loader: Loader
     kinds: tuple[str, ...]
-    weights: Mapping[str, float]
+    stage: Stage
+    held_out: Mapping[str, Sequence[Batch]]
+    lift: float = 1.0
+
+    @property
+    def gauge(self) -> Gauge:
+        return self.stage.gauge
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (TEXT, *self.kinds)
 
     def batch(self, step: int) -> Batch:
-        return self.loader.batch(step).to(self.module.lm_head.weight.device)
+        return self.loader.batch(step)
+
+    def halves(self, batch: Batch) -> tuple[Batch, ...]:
+        return batch.halves()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """With the realised share of every kind among the targets, for the log."""
         shares = torch.bincount(batch.kinds, minlength=len(self.kinds)) / max(len(batch.kinds), 1)
         realised = {f"share of {kind}": share for kind, share in zip(self.kinds, shares, strict=True)}
-        return next_token_loss(self.module, batch, self.kinds, self.weights) | realised
+        weights = self.stage.weights | {"text": self.stage.weights.get("text", 1.0) * self.lift}
+        return next_token_loss(self.module, batch, self.kinds, weights) | realised
+
+    def lift_text(self, factor: float) -> None:
+        self.lift = factor
+
+    def sums(self, group: str, batch: Batch) -> dict[str, tuple[float, float]]:
+        found = next_token_loss(self.module, batch, self.kinds)
+        if group == TEXT:
+            return {TEXT: (float(found["loss"]), float(found["weight"]))}
+        counts = torch.bincount(batch.kinds, minlength=len(self.kinds)).tolist()
+        each = zip(self.kinds, counts, strict=True)
+        return {kind: (float(found[kind]) * count, float(count)) for kind, count in each if count}
 
 
 def language_stages(run: Run) -> None:
     """The stages of the language model, each starting from the weights of the one before; ranks share every step."""
-    ranks = gcd(run.workers, *(stage.fit.parts for stage in run.recipe.stages))
-    run_ranks(_train_language, (run,), ranks, run.threads)
+    run_ranks(_train_language, (run,), _ranks(run), run.threads)
+
+
+def _ranks(run: Run) -> int:
+    """As many as the workers and the stages' packs allow.
+
+    Raises:
+        MioError: torchrun has started another number.
+    """
+    parts = gcd(*(stage.fit.parts for stage in run.recipe.stages))
+    if world() > 1 and parts % world():
+        fix = f"Start as many as divide {parts}, the packs of a step that all stages have in common."
+        raise MioError(f"{world()} ranks cannot share every step alike.", at="stages", fix=fix)
+    return world() if world() > 1 else gcd(run.workers, parts)
 
 
 def _train_language(run: Run) -> None:
     r, speaker = run.recipe, processor(run)
-    names, _ = kinds_of(speaker.vocab)
     torch.manual_seed(r.seed)
-    model = untrained(run, len(speaker.vocab)).to(accelerator())
+    model = untrained(run, len(speaker.vocab))
+    shape = model.config
+    if run.sharded:
+        shard(model)
     for number, stage in enumerate(r.stages):
         folder = run.out / "stages" / stage.name
         if not (folder / "config.json").is_file():
-            loader = planned(run, number, speaker)
-            fit(
-                _LanguageObjective(model, loader, names, stage.weights),
-                stage.fit,
-                run.out / "work" / stage.name,
-                stage.name,
-                run.metrics,
-            )
-            if rank() == 0:
-                state = {k: v.clone() for k, v in model.state_dict().items()}
-                commit(folder, partial(save_module, config=to_dict(stage), state=state))
-            barrier()
-        load_state(model, load_tensors(folder / "model.safetensors"), str(folder))
-    made = (r.decoding, r.frames, speaker.fingerprint)
-    config = ModelConfig(r.name, model.config, speaker.vocab.rows, r.systems, *made, released=r.released)
+            _train_stage(run, number, model, speaker)
+        fill(model, load_tensors(folder / WEIGHTS), str(folder))
+    state = whole_state(model)
     if rank() == 0:
-        save(run.out / "model", config, model, run.out, {})
+        plain = Backbone(shape)
+        load_state(plain, state)
+        made = (r.decoding, r.frames, speaker.fingerprint)
+        config = ModelConfig(r.name, shape, speaker.vocab.rows, r.systems, *made, released=r.released)
+        save(run.out / "model", config, plain, run.out, {})
 
 
-def accelerator() -> torch.device:
-    """The GPU, where there is one and one process has it to itself."""
-    return torch.device("cuda" if torch.cuda.is_available() and world() == 1 else "cpu")
+def _train_stage(run: Run, number: int, model: Backbone, speaker: Processor) -> None:
+    """Leave the weights of its last step, or of its best look, in the stage's folder."""
+    stage, (names, _) = run.recipe.stages[number], kinds_of(speaker.vocab)
+    work = run.out / "work" / stage.name
+    loader, held = planned(run, number, speaker), held_out(run, stage, speaker)
+    fit(LanguageObjective(model, loader, names, stage, held), stage.fit, work, stage.name, run.metrics)
+    if stage.gauge.best and stage.gauge.every:
+        barrier()
+        fill(model, load_tensors(work / "best" / WEIGHTS), str(work / "best"))
+    state = whole_state(model)
+    if rank() == 0:
+        commit(run.out / "stages" / stage.name, partial(save_module, config=to_dict(stage), state=state))
+    barrier()
+
+
+def held_out(run: Run, stage: Stage, speaker: Processor) -> dict[str, list[Batch]]:
+    """What a stage's gauge looks at, the same for all stages: packs of plain text, and of every task as often as each
+    other."""
+    if not stage.gauge.every:
+        return {}
+    store, (_, kinds) = Store.open(run.out / "prepare" / HELD, speaker.fingerprint), kinds_of(speaker.vocab)
+    tasks = sorted(store.index.names)
+    groups = {TEXT: {"text": 1.0}, "mixture": {task: 1.0 for task, _ in tasks}}
+    found = {}
+    for name, shares in groups.items():
+        mix = Mix({"all": Slot(1, shares, "split")}, stage.tokens, run.recipe.seed, run.backbone.positions)
+        folder = run.out / "plans" / f"{HELD} {name} {stage.tokens} {stage.gauge.packs}"
+        if rank() == 0:
+            write_plan(folder, store, mix, kinds, stage.gauge.packs)
+        barrier()
+        loader = Loader(store, Plan.open(folder), kinds)
+        found[name] = [loader.batch(pack) for pack in range(stage.gauge.packs)]
+    return found
 
 
 def planned(run: Run, number: int, speaker: Processor) -> Loader:

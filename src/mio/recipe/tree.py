@@ -18,6 +18,7 @@ from mio.pretrained.hub import locate
 from mio.pretrained.llama import Start, read_config
 from mio.tokenizers.seed import SeedConfig
 from mio.tokenizers.speech import SpeechConfig
+from mio.train.gauge import Gauge
 from mio.train.loop import Fit
 from mio.types import MioError, Modality
 
@@ -65,7 +66,7 @@ class Stage:
     """One stretch of training the language model. `shares`: tokens of each "task" or "task/source"; those not named
     stay out. `slots`: instead of shares, kinds of data that take turns, each with packs of its own and shares in them.
     `weights`: of a target's loss by kind,
-    "text" or a row's name; 1 for those not named."""
+    "text" or a row's name; 1 for those not named. `gauge`: what is watched on held-out samples meanwhile."""
 
     name: str
     store: str  # "pretrain", "instruct", or the path of another that the run's tokenizers made
@@ -74,6 +75,7 @@ class Stage:
     tokens: int = 4096  # of a pack; `fit.parts` packs make a batch
     weights: dict[str, float] = field(default_factory=dict)
     slots: dict[str, Slot] = field(default_factory=dict)
+    gauge: Gauge = field(default_factory=Gauge)
 
     def mix(self, seed: int, window: int) -> Mix:
         """What the packs are made of, for a model that sees `window` ids."""
@@ -115,12 +117,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe, its corpus folder and where its results go. `workers`: processes that share the cores."""
+    """A recipe, its corpus folder and where its results go. `workers`: processes that share the cores.
+    `sharded`: ranks of the language model hold parts of it each, not the whole."""
 
     recipe: Recipe
     corpus: Path
     out: Path
     workers: int = 1
+    sharded: bool = False
 
     @property
     def threads(self) -> int:

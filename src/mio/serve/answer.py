@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mio.serve.protocol import BY_TYPE, KINDS, Stops
-from mio.serve.sound import pcm, seconds
-from mio.types import Audio, Media, Text
+from mio.serve.sound import Pcm, seconds
+from mio.types import Audio, AudioChunk, Media, Text
 
 Delta = dict[str, Any]
 Encode = Callable[[Media], bytes]
@@ -69,13 +69,16 @@ class Answer:
     parts: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     pcm: bytearray = field(default_factory=bytearray)
+    sound: Pcm | None = None  # one that may go on
 
     def add(self, piece: Piece) -> list[Delta]:
+        goes_on = isinstance(piece, AudioChunk) and piece.start > 0
+        before = [] if goes_on else self._rest()
         if isinstance(piece, Text):
-            return self._say(self.stop.feed(piece.text))
-        before = self._say(self.stop.close())  # a stop word does not reach across a medium
+            return before + self._say(self.stop.feed(piece.text))
+        before += self._say(self.stop.close())  # a stop word does not reach across a medium
         if self.stop.hit:
-            return []
+            return before
         if isinstance(piece, Fault):
             self.parts.append({"type": "error", "message": piece.message})
             return before
@@ -98,16 +101,29 @@ class Answer:
         return [{kind.field: [files[-1]]}]
 
     def _sound(self, audio: Audio) -> list[Delta]:
-        data, start = pcm(audio), seconds(self.pcm)
-        once = {"id": self.id, "expires_at": self.expires, "transcript": "", "format": "pcm16"}
-        head = {} if self.pcm else once
+        """A whole sound, or the next piece of one."""
+        if self.sound is None:
+            self.sound, start = Pcm(audio.rate), seconds(self.pcm)
+            self.parts.append({"type": "audio", "index": 0, "start": start, "end": start})
+        return self._heard(self.sound.feed(audio.samples))
+
+    def _rest(self) -> list[Delta]:
+        """The end of a sound that does not go on."""
+        sound, self.sound = self.sound, None
+        return [] if sound is None else self._heard(sound.end())
+
+    def _heard(self, data: bytes) -> list[Delta]:
+        if not data:
+            return []
+        head = {"id": self.id, "expires_at": self.expires, "transcript": "", "format": "pcm16"}
+        once = {} if self.pcm else head
         self.pcm += data
-        self.parts.append({"type": "audio", "index": 0, "start": start, "end": seconds(self.pcm)})
-        return [{"audio": {**head, "data": base64.b64encode(data).decode()}}]
+        self.parts[-1]["end"] = seconds(self.pcm)
+        return [{"audio": {**once, "data": base64.b64encode(data).decode()}}]
 
     def close(self) -> list[Delta]:
         """What was held back."""
-        return self._say(self.stop.close())
+        return self._rest() + self._say(self.stop.close())
 
     def message(self, format: str = "pcm16", seal: Callable[[bytes], bytes] = bytes) -> dict[str, Any]:
         """The whole, once closed. `seal`: PCM to a file of that format."""

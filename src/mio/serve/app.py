@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mio.pipeline import Model
-from mio.serve import chat, clips, facts, pictures, responses, speech
+from mio.serve import chat, clips, completions, facts, pictures, responses, speech
 from mio.serve.credentials import Credentials
 from mio.serve.errors import ApiError, as_api_error
 from mio.serve.fetch import Fetcher
@@ -30,6 +30,7 @@ from mio.serve.provenance import Provenance
 from mio.serve.scheduler import Load, Scheduler
 from mio.serve.service import Service
 from mio.serve.wording import wording_of
+from mio.serve.work import AnyEngine
 from mio.types import MioError
 
 log = logging.getLogger("mio.serve")
@@ -57,6 +58,7 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("GET", "/metrics"): facts.metrics,
     ("GET", "/version"): facts.tell_version,
 }
+BARE: Mapping[tuple[str, str], Endpoint] = {("POST", "/v1/completions"): completions.completions}
 STATUS_CODES: Mapping[int, tuple[str, str]] = {
     404: ("There is no such endpoint.", "not_found"),
     405: ("This endpoint has no such method.", "method_not_allowed"),
@@ -66,7 +68,7 @@ STATUS_CODES: Mapping[int, tuple[str, str]] = {
 @dataclass(frozen=True)
 class Options:
     """How a server is run. `fetch`: hosts that media may be fetched from; `marks`: whether files are marked, and with
-    `credentials` also signed."""
+    `credentials` also signed; `bare`: whether a front may ask for ids."""
 
     rules: Rules = field(default_factory=Rules)
     load: Load = field(default_factory=Load)
@@ -74,6 +76,7 @@ class Options:
     marks: bool = True
     credentials: Credentials | None = None
     seconds: float = 30.0  # for answers under way when the server is told to end
+    bare: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,11 @@ class Served:
     service: Service
 
 
-def build(model: Model, options: Options | None = None) -> Served:
+def build(model: Model, options: Options | None = None, engine: Callable[[], AnyEngine] | None = None) -> Served:
+    """`engine`: what decodes, where it is not the model."""
     options = options or Options()
     metrics = Metrics()
-    scheduler = Scheduler(model, options.load, metrics)
+    scheduler = Scheduler(model, options.load, metrics, engine)
     intake = Intake(Fetcher(options.fetch), metrics)
     marks = Provenance(model.config.name, options.marks, options.credentials)
     service = Service(model, wording_of(model), scheduler, intake, metrics, marks)
@@ -100,7 +104,11 @@ def build(model: Model, options: Options | None = None) -> Served:
         await intake.close()
 
     page = _page()
-    endpoints = {**ENDPOINTS, **{("GET", path): endpoint for path, endpoint in page.items()}}
+    endpoints = {
+        **ENDPOINTS,
+        **(BARE if options.bare else {}),
+        **{("GET", path): endpoint for path, endpoint in page.items()},
+    }
     routes = [Route(path, endpoint, methods=[method]) for (method, path), endpoint in endpoints.items()]
     inner = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _no_route})
     inner.add_exception_handler(MioError, _failed)

@@ -10,21 +10,23 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
 from mio.decoding.engine import Engine
 from mio.decoding.request import Event, Request
-from mio.pipeline import Job, Model
+from mio.pipeline import Model
 from mio.serve.answer import Piece, Usage
 from mio.serve.errors import ApiError, as_api_error
 from mio.serve.metrics import Metrics
 from mio.serve.reader import Reader, counts
+from mio.serve.work import AnyEngine, Ids, Untouched, Work, opened
 from mio.types import MioError
 
 log = logging.getLogger("mio.serve")
+QUICK = 0.02  # seconds of encoding between two steps of the model
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,24 @@ class End:
     usage: Usage
 
 
+Told = Piece | Ids | End | ApiError
+
+
 class Stream:
     """What comes of one job, for one coroutine: pieces, then an `End`. Errors are raised where they come."""
 
-    def __init__(self, job: Job, client: str, number: int) -> None:
+    def __init__(self, job: Work, client: str, number: int) -> None:
         self.job, self.client, self.number = job, client, number
         self.begun = time.monotonic()
         self.cancelled = False
-        self._events: asyncio.Queue[Piece | End | ApiError] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Told] = asyncio.Queue()
+        self.loop = asyncio.get_running_loop()
 
-    def put(self, event: Piece | End | ApiError) -> None:
-        """From the model's thread."""
-        with suppress(RuntimeError):  # the loop has closed: nobody listens
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+    def put(self, event: Told) -> None:
+        """In the loop's thread."""
+        self._events.put_nowait(event)
 
-    async def events(self) -> AsyncIterator[Piece | End]:
+    async def events(self) -> AsyncIterator[Piece | Ids | End]:
         while True:
             event = await self._events.get()
             if isinstance(event, ApiError):
@@ -73,33 +77,58 @@ class Stream:
         self.cancelled = True
 
 
+class Post:
+    """From the model's thread to the coroutines. Events are handed over together: every call wakes up a loop."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Stream, Told]] = []
+
+    def put(self, stream: Stream, event: Told) -> None:
+        self._held.append((stream, event))
+
+    def send(self) -> None:
+        held, self._held = self._held, []
+        for loop in {stream.loop for stream, _ in held}:
+            with suppress(RuntimeError):  # the loop has closed: nobody listens
+                loop.call_soon_threadsafe(_deliver, [pair for pair in held if pair[0].loop is loop])
+
+
+def _deliver(held: Sequence[tuple[Stream, Told]]) -> None:
+    for stream, event in held:
+        stream.put(event)
+
+
 @dataclass
 class _Run:
     """An answer in the batch."""
 
     stream: Stream
     request: Request
-    reader: Reader
+    reader: Reader | Untouched
     last: float = 0.0  # when its newest id came
 
 
 class Scheduler:
-    """`submit` from a coroutine; all else happens in the thread, between `start` and `stop`."""
+    """`submit` from a coroutine; all else happens in the thread, between `start` and `stop`. `engine` makes what
+    decodes; by default, it is the model itself."""
 
-    def __init__(self, model: Model, load: Load, metrics: Metrics) -> None:
+    def __init__(
+        self, model: Model, load: Load, metrics: Metrics, engine: Callable[[], AnyEngine] | None = None
+    ) -> None:
         self.model, self.load, self.metrics = model, load, metrics
         self.waiting: list[Stream] = []
         self.running: dict[int, _Run] = {}
         self.draining = self.stopped = False
         self._changed = threading.Condition()
-        self._numbers = count()
+        self._numbers, self._post = count(), Post()
         self._mean = 1.0  # seconds of an answer, lately
+        self._new_engine = engine or self._own_engine
         self._engine = self._new_engine()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         metrics.gauges["mio_requests_running"] = lambda: len(self.running)
         metrics.gauges["mio_requests_waiting"] = lambda: len(self.waiting)
 
-    def _new_engine(self) -> Engine:
+    def _own_engine(self) -> AnyEngine:
         return Engine(self.model.backbone, max(self.load.lanes, 5))  # 5: the paper's beams
 
     def start(self) -> None:
@@ -113,7 +142,7 @@ class Scheduler:
     def idle(self) -> bool:
         return not (self.running or self.waiting)
 
-    def submit(self, jobs: Sequence[Job], client: str = "") -> list[Stream]:
+    def submit(self, jobs: Sequence[Work], client: str = "") -> list[Stream]:
         """Put the jobs of one request in line, all or none.
 
         Raises:
@@ -167,7 +196,9 @@ class Scheduler:
                 log.exception("the engine failed; it starts anew")
                 self._fail_all(ApiError("The engine failed.", status=500, code="engine_error"))
                 self._engine = self._new_engine()
+            self._post.send()
         self._fail_all(ApiError("The server is shutting down.", status=503, code="shutting_down"))
+        self._post.send()
 
     def _awake(self) -> bool:
         with self._changed:
@@ -190,22 +221,21 @@ class Scheduler:
     def _late(self, stream: Stream, now: float) -> bool:
         late = now - stream.begun > self.load.seconds
         if late:
-            stream.put(ApiError("The answer took too long.", status=503, code="deadline_exceeded"))
+            self._post.put(stream, ApiError("The answer took too long.", status=503, code="deadline_exceeded"))
         return late
 
     def _admit(self) -> None:
-        """One job, encoded; more would keep those under way waiting."""
-        stream = self._next()
-        if stream is None:
-            return
-        self.metrics.observe("mio_queue_seconds", time.monotonic() - stream.begun)
-        try:
-            request = self.model.request(stream.job)
-            ticket = self._engine.submit(request)
-        except Exception as error:
-            self._over(stream, self._told(error))
-            return
-        self.running[ticket] = _Run(stream, request, Reader(self.model, stream.job.out), stream.begun)
+        """Jobs as long as encoding them is quick; what takes longer would keep those under way waiting."""
+        end = time.monotonic() + QUICK
+        while time.monotonic() < end and (stream := self._next()) is not None:
+            self.metrics.observe("mio_queue_seconds", time.monotonic() - stream.begun)
+            try:
+                request, reader = opened(self.model, stream.job)
+                ticket = self._engine.submit(request)
+            except Exception as error:
+                self._over(stream, self._told(error))
+            else:
+                self.running[ticket] = _Run(stream, request, reader, stream.begun)
 
     def _next(self) -> Stream | None:
         """Of the client with the fewest answers under way, the one that has waited longest."""
@@ -223,7 +253,7 @@ class Scheduler:
             try:
                 self._time(run, event)
                 for piece in run.reader.feed(event.ids):
-                    run.stream.put(piece)
+                    self._post.put(run.stream, piece)
                 if event.error is not None:
                     raise event.error
                 if event.finished:
@@ -247,7 +277,7 @@ class Scheduler:
     def _end(self, ticket: int, reason: str) -> None:
         run = self.running.pop(ticket)
         for piece in run.reader.close() if reason != "cancelled" else ():
-            run.stream.put(piece)
+            self._post.put(run.stream, piece)
         vocab = self.model.processor.vocab
         usage = Usage(counts(vocab, run.request.prompt), counts(vocab, run.request.out))
         for direction, numbers in (("in", usage.prompt), ("out", usage.completion)):
@@ -259,7 +289,7 @@ class Scheduler:
     def _over(self, stream: Stream, last: End | ApiError) -> None:
         result = "failed" if isinstance(last, ApiError) else "cancelled" if last.reason == "cancelled" else "finished"
         self.metrics.count(f"mio_answers_{result}")
-        stream.put(last)
+        self._post.put(stream, last)
 
     def _fail_all(self, error: ApiError) -> None:
         with self._changed:

@@ -7,7 +7,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from mio.serve.provenance import Provenance
 from mio.serve.scheduler import End, Scheduler, Stream
 from mio.serve.sound import ENCODERS
 from mio.serve.wording import Wording
+from mio.serve.work import Ids
 from mio.types import Image, Media, Message, MioError, MissingError, Part, Text, Turns, Video
 
 T = TypeVar("T")
@@ -156,7 +157,7 @@ class Service:
                     for delta in answer.close():
                         yield delta
                     yield replace(event, reason="stop") if answer.stop.hit else event
-                elif not answer.stop.hit:
+                elif not (answer.stop.hit or isinstance(event, Ids)):
                     heavy = not isinstance(event, Text)
                     made = await asyncio.to_thread(answer.add, event) if heavy else answer.add(event)
                     if answer.stop.hit:
@@ -198,7 +199,7 @@ def client_of(request: Request) -> str:
     return request.headers.get("authorization") or (request.client.host if request.client else "")
 
 
-async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def attended(request: Request, work: Awaitable[T]) -> T:
     """The result; the work is cancelled when the client hangs up first."""
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
@@ -245,12 +246,14 @@ async def form_body(request: Request) -> tuple[Fields, dict[str, list[bytes]]]:
 # ------------------------------------------------------------------------------------------------------ streams
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events of some answers, which end with the connection."""
+class Piped(StreamingResponse):
+    """What comes of some answers, as it comes; they end with the connection."""
 
-    def __init__(self, lines: AsyncIterator[str], streams: Sequence[Stream]) -> None:
+    def __init__(
+        self, content: AsyncIterator[str | bytes], streams: Sequence[Stream], mime: str = "text/event-stream"
+    ) -> None:
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no", "x-ai-generated": "true"}
-        super().__init__(lines, media_type="text/event-stream", headers=headers)
+        super().__init__(content, media_type=mime, headers=headers)
         self.streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -261,7 +264,7 @@ class EventStream(StreamingResponse):
                 stream.cancel()
 
 
-async def begun(lines: AsyncIterator[str], streams: Sequence[Stream]) -> EventStream:
+async def begun(lines: AsyncIterator[str], streams: Sequence[Stream]) -> Piped:
     """The response to lines of events, once the first is there or has kept us waiting; so errors still have a status.
 
     Raises:
@@ -276,7 +279,7 @@ async def begun(lines: AsyncIterator[str], streams: Sequence[Stream]) -> EventSt
         for stream in streams:
             stream.cancel()
         raise
-    return EventStream(_alive(first, lines), streams)
+    return Piped(_alive(first, lines), streams)
 
 
 async def _alive(pending: asyncio.Future[str], lines: AsyncIterator[str]) -> AsyncIterator[str]:

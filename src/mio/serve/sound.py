@@ -1,4 +1,4 @@
-"""Speech on the wire: 24 kHz mono PCM of 16 bits, and the files that it is put into."""
+"""Speech on the wire: 24 kHz mono PCM of 16 bits, as it comes or whole, and the files that it is put into."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import av
 import numpy as np
 import soundfile
 import soxr
+from numpy.typing import NDArray
 
 from mio.types import Audio
 
@@ -18,11 +19,33 @@ RATE = 24_000  # Hz; what OpenAI's clients take "pcm16" to be
 FRAME = 6  # bytes: whole samples that are whole groups of base64, so that pieces can be joined as text
 
 
+class Pcm:
+    """One sound as it comes: float32 samples at any rate -> little-endian 16-bit samples at 24 kHz, in whole frames.
+    The bytes joined are the same however the sound is cut."""
+
+    def __init__(self, rate: int) -> None:
+        self._resample = soxr.ResampleStream(rate, RATE, 1, dtype="float32") if rate != RATE else None
+        self._held = b""
+
+    def feed(self, samples: NDArray[np.float32], last: bool = False) -> bytes:
+        """The bytes of (n,) samples, but for what later ones may change."""
+        if self._resample is not None:
+            samples = self._resample.resample_chunk(samples, last=last)
+        self._held += np.rint(samples * 32768.0).clip(-32768, 32767).astype("<i2").tobytes()
+        whole = len(self._held) - len(self._held) % FRAME
+        data, self._held = self._held[:whole], self._held[whole:]
+        return data
+
+    def end(self) -> bytes:
+        """What is left, with silence that makes the last frame whole."""
+        rest = self.feed(np.zeros(0, np.float32), last=True) + self._held
+        return rest + bytes(-len(rest) % FRAME)
+
+
 def pcm(audio: Audio) -> bytes:
-    """(n,) float32 at any rate -> little-endian 16-bit samples at 24 kHz; silence makes the last frame whole."""
-    samples = soxr.resample(audio.samples, audio.rate, RATE) if audio.rate != RATE else audio.samples
-    data = np.rint(samples * 32768.0).clip(-32768, 32767).astype("<i2").tobytes()
-    return data + bytes(-len(data) % FRAME)
+    """A whole sound."""
+    sound = Pcm(audio.rate)
+    return sound.feed(audio.samples) + sound.end()
 
 
 def seconds(data: bytes | bytearray) -> float:

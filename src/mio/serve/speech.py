@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,17 @@ from mio.serve.errors import ApiError, unsupported
 from mio.serve.pictures import typed
 from mio.serve.protocol import Settings, Source, Turn, model, settings, voice
 from mio.serve.scheduler import End, Stream
-from mio.serve.service import TOKENS, Reply, Service, attended, begun, client_of, event_line, form_body, json_body
+from mio.serve.service import (
+    TOKENS,
+    Piped,
+    Service,
+    attended,
+    begun,
+    client_of,
+    event_line,
+    form_body,
+    json_body,
+)
 from mio.serve.sound import ENCODERS
 from mio.types import Audio, Message, Text, Turns
 
@@ -24,7 +35,7 @@ SHAPES = ("json", "text", "verbose_json", "srt", "vtt")
 
 
 async def speech(request: Request) -> Response:
-    """The file, or with `stream_format` "sse" events of PCM."""
+    """The file; bare PCM as it is being said; or with `stream_format` "sse" events of PCM."""
     service: Service = request.app.state.service
     fields = await json_body(request)
     service.known(model(fields))
@@ -39,18 +50,35 @@ async def speech(request: Request) -> Response:
     events = fields.choice("stream_format", "audio", ("audio", "sse")) == "sse"
     asked = settings(fields, out="speech")
     turn = Turn("user", (service.wording.say_as(words, named),))
+    asked = replace(asked, count=1)
+    if not events and format != "pcm":
+        (reply,) = await service.replies(request, (turn,), asked)
+        data = service.sound(_said(bytes(reply.answer.pcm)), format)
+        return Response(data, media_type=ENCODERS[format][0], headers={"x-ai-generated": "true"})
+    streams = service.scheduler.submit(await service.jobs((turn,), asked), client_of(request))
     if events:
-        streams = service.scheduler.submit(await service.jobs((turn,), asked), client_of(request))
         return await begun(_spoken(service, asked, streams), streams)
-    (reply,) = await service.replies(request, (turn,), replace(asked, count=1))
-    data = service.sound(_pcm(reply), format)
-    return Response(data, media_type=ENCODERS[format][0], headers={"x-ai-generated": "true"})
+    pieces = _pieces(service, asked, streams)
+    first = _said(await attended(request, anext(pieces, b"")))
+    return Piped(_on(first, pieces), streams, ENCODERS[format][0])
 
 
-def _pcm(reply: Reply) -> bytes:
-    if not reply.answer.pcm:
+def _said(pcm: bytes) -> bytes:
+    if not pcm:
         raise ApiError("The model said nothing.", status=500, code="engine_error")
-    return bytes(reply.answer.pcm)
+    return pcm
+
+
+async def _pieces(service: Service, asked: Settings, streams: Sequence[Stream]) -> AsyncIterator[bytes]:
+    async for event in service.deltas(streams[0], service.answer(asked)):
+        if not isinstance(event, End) and "audio" in event:
+            yield base64.b64decode(event["audio"]["data"])
+
+
+async def _on(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 async def _spoken(service: Service, asked: Settings, streams: Sequence[Stream]) -> AsyncIterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -29,7 +28,13 @@ def scene_frames(frames: NDArray[np.uint8], budget: int, threshold: float = 27.0
 
 
 def scene_middles(frames: NDArray[np.uint8], threshold: float = 27.0, shortest: int = 1) -> NDArray[np.int64]:
-    """Middle frame numbers of all scenes of at least `shortest` frames; none where there is no cut.
+    """Middle frame numbers of all scenes of at least `shortest` frames; none where there is no cut."""
+    edges = scene_edges(frames, threshold, shortest)
+    return (edges[:-1] + edges[1:]) // 2 if len(edges) > 2 else np.array([], np.int64)
+
+
+def scene_edges(frames: NDArray[np.uint8], threshold: float = 27.0, shortest: int = 1) -> NDArray[np.int64]:
+    """(scenes + 1,): the first frame of every scene of at least `shortest` frames, and after them the end.
 
     PySceneDetect's content detector at its default threshold; its own default of `shortest` is 15.
     """
@@ -39,9 +44,7 @@ def scene_middles(frames: NDArray[np.uint8], threshold: float = 27.0, shortest: 
     cuts: list[int] = []
     for number, frame in enumerate(frames):
         cuts += [int(c) for c in detector.process_frame(FrameTimecode(number, 1.0), frame[..., ::-1].copy())]
-    edges = [0, *sorted(set(cuts)), len(frames)]
-    middles = [(a + b) // 2 for a, b in pairwise(edges)] if cuts else []
-    return np.array(middles, np.int64)
+    return np.array([0, *sorted(set(cuts)), len(frames)], np.int64)
 
 
 @dataclass(frozen=True)

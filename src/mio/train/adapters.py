@@ -1,18 +1,24 @@
 """Low-rank adapters on a backbone through `peft`: what is frozen stays as it is, to the bit. Needs the extra `tune`.
 
-Saved in peft's own format under Hugging Face's names, so that an adapter trained here loads on the exported model too.
+On quantized layers (`models.quantized`) they are QLoRA. Saved in peft's own format under Hugging Face's names, so that
+an adapter trained here loads on the exported model too.
 """
 
 from __future__ import annotations
 
 import importlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mio.models.backbone import Backbone
+from mio.models.quantized import QuantizedLinear
 from mio.types import MissingError
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -41,7 +47,12 @@ class Adapted:
         self._tuned.save_pretrained(folder, save_embedding_layers=False)
 
     def merge(self) -> Backbone:
-        """Put the adapters into the weights; what is left is a plain backbone, to save or export as any other."""
+        """Put the adapters into the weights; what is left is a plain backbone, to save or export as any other.
+        Quantized weights become the floats that they stand for."""
+        for module in self._tuned.modules():
+            for name, child in module.named_children():
+                if isinstance(child, QuantizedLinear):
+                    setattr(module, name, _floats(child))
         self._tuned.merge_and_unload(safe_merge=True)
         self._take_head()
         if self.backbone.config.tied:
@@ -50,6 +61,12 @@ class Adapted:
 
     def _take_head(self) -> None:
         self.backbone.lm_head = self._tuned.get_base_model().lm_head
+
+
+def _floats(layer: QuantizedLinear) -> nn.Linear:
+    out = nn.Linear(layer.in_features, layer.out_features, bias=False)
+    out.weight, out.bias = nn.Parameter(layer.dequantized(torch.float32), requires_grad=False), layer.bias
+    return out
 
 
 class _Stock(nn.Module):
@@ -67,17 +84,17 @@ class _Stock(nn.Module):
 
 def adapt(backbone: Backbone, c: Lora) -> Adapted:
     """Freeze a backbone and put new adapters into it, in place. They change nothing before they have learned."""
-    peft = _peft()
     tables = ("embed_tokens",) if backbone.config.tied else ("embed_tokens", "lm_head")
     rows = list(range(c.first_row, backbone.config.vocabulary))
-    config = peft.LoraConfig(
+    config = _peft().LoraConfig(
         r=c.rank,
         lora_alpha=c.scale,
         lora_dropout=c.dropout,
         target_modules=list(TARGETS),
         trainable_token_indices=dict.fromkeys(tables, rows) if c.first_row else None,
     )
-    return Adapted(backbone, peft.PeftModel(_Stock(backbone), config))
+    with _knowing_ours(config):
+        return Adapted(backbone, _peft().PeftModel(_Stock(backbone), config))
 
 
 def load_adapters(backbone: Backbone, folder: Path, train: bool = False) -> Adapted:
@@ -88,7 +105,20 @@ def load_adapters(backbone: Backbone, folder: Path, train: bool = False) -> Adap
     """
     if not (folder / "adapter_model.safetensors").is_file():
         raise MissingError("There are no adapters.", at=str(folder), fix="Name a folder that Adapted.save wrote.")
-    return Adapted(backbone, _peft().PeftModel.from_pretrained(_Stock(backbone), str(folder), is_trainable=train))
+    config, stock = _peft().LoraConfig.from_pretrained(str(folder)), _Stock(backbone)
+    with _knowing_ours(config):
+        tuned = _peft().PeftModel.from_pretrained(stock, str(folder), is_trainable=train, config=config)
+    return Adapted(backbone, tuned)
+
+
+@contextmanager
+def _knowing_ours(config: Any) -> Iterator[None]:
+    """Quantized layers take adapters, too (QLoRA): peft calls this way in experimental, and warns of what it does not
+    know."""
+    config._register_custom_module({QuantizedLinear: importlib.import_module("peft.tuners.lora").Linear})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unsupported layer type")
+        yield
 
 
 def _peft() -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import nan
 from pathlib import Path
 from types import FrameType
@@ -17,13 +16,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from mio.layers import fast_bf16
+from mio.train.gauge import Watcher
 from mio.train.guards import Guard, Guards, Kept
+from mio.train.log import Log, Meter
+from mio.train.memory import TooLarge, give_up, out_of_memory, pieces
 from mio.train.optim import Optim, optimizers, rate
-from mio.train.parallel import rank, share_gradients, world
-from mio.train.state import Saver, resume
+from mio.train.parallel import rank, share_gradients, share_totals, world
+from mio.train.sharding import send_gradients, sharded, whole
+from mio.train.state import resume, saver
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Showing(Protocol):
         ...
 
 
+_Sums = tuple[dict[str, float], dict[str, float], bool]  # see `_Training._gradients`
 CUT = "it was cut short"  # by a request to stop
 
 
@@ -76,34 +79,45 @@ class Interrupted(Exception):
 
 
 def fit(objective: Objective, c: Fit, folder: Path, name: str, metrics: Path) -> None:
-    """Train `objective.module` to `c.steps`, resuming from `folder/state` if there is one.
+    """Train `objective.module` to `c.steps`, or until its gauge has enough, resuming from `folder/state` if there is
+    one.
 
     Raises:
         Interrupted: after saving, on SIGINT or SIGTERM.
         FloatingPointError: too many steps in a row could not be used; the weights, saved too, are those of the last
         good one. ResourceError: a state could not be written; those before it are whole.
     """
-    training, saver = _Training(objective, c), Saver(folder / "state", c.keep)
-    first = training.resume(saver.folder)
-    if first >= c.steps:
+    training, states = _Training(objective, c), saver(folder / "state", c.keep, objective.module)
+    log = Log(metrics)
+    watcher = Watcher(objective, name, folder, log)
+    facts = resume(states.folder, objective.module, training.learning)
+    first = training.go_on(facts)
+    watcher.go_on(facts)
+    if first >= c.steps or watcher.over:
         return
-    meter = _Meter(name, first, c, metrics)
+    meter = Meter(log, name, range(first, c.steps), c.log_every)
     objective.module.train()
-    with saver, _stop_requests() as stopped, meter.bar:
+    with states, _stop_requests() as stopped, log, meter.bar:
+        if not facts:
+            watcher.after(0, objective.module)
         for step in range(first, c.steps):
             outcome = training.step(step, stopped)
             done = step + 1 - outcome.undone
-            if rank() == 0 and (done % c.save_every == 0 or done == c.steps or outcome.last):
-                saver.save(objective.module, training.learning, training.facts(done))
+            over = not outcome.undone and watcher.after(done, objective.module)
+            if done % c.save_every == 0 or done == c.steps or outcome.last or over:
+                states.save(objective.module, training.learning, training.facts(done) | watcher.judge.facts())
                 _show(objective, folder, done)
-            meter.add(step, outcome)
+            if outcome.fault != CUT:
+                meter.add(step, outcome.values, outcome.fault)
             if outcome.last and done < c.steps:
                 raise outcome.end(name, done)
+            if over:
+                break
     objective.module.eval()
 
 
 def _show(objective: Objective, folder: Path, done: int) -> None:
-    if isinstance(objective, Showing):
+    if isinstance(objective, Showing) and rank() == 0:
         objective.module.eval()
         objective.show(folder, done)
         objective.module.train()
@@ -139,21 +153,24 @@ class _Training:
         self.objective, self.c = objective, c
         self.learning = optimizers(objective.module, c.optim)
         self.guard = Guard(c.guards)
+        self.sharded = sharded(objective.module)
+        self.cuts = 0  # how often every batch is cut in half, so that it fits into memory
 
-    def resume(self, folder: Path) -> int:
-        """Steps that are done."""
-        facts = resume(folder, self.objective.module, self.learning)
+    def go_on(self, facts: Mapping[str, float]) -> int:
+        """As it was when it returned these `facts`; steps that are done."""
         self.guard = Guard.of(self.c.guards, facts)
+        self.cuts = 0 if self.sharded else int(facts.get("cuts", 0))
         return int(facts.get("step", 0))
 
     def facts(self, done: int) -> dict[str, float]:
-        return {"step": done, **self.guard.facts()}
+        return {"step": done, "cuts": self.cuts, **self.guard.facts()}
 
     def step(self, number: int, stopped: Callable[[], bool]) -> _Outcome:
         kept, lr = Kept(self.objective.module), self._prepare(number)
-        sums, means, cut = self._gradients(number, stopped)
+        sums, means, cut = self._fitting(number, stopped, kept)
         totals = (sums["loss"], sums["weight"], float(stopped()), float(cut))
-        loss, weight, stops, cuts = share_gradients(self.objective.module, totals)
+        share = share_totals if self.sharded else partial(share_gradients, self.objective.module)
+        loss, weight, stops, cuts = share(totals)
         norm = self._normalise(weight)
         loss = loss / weight if weight else nan  # no rank has a target: nothing to learn from
         fault = CUT if cuts else self.guard.judge(loss, norm)
@@ -168,42 +185,64 @@ class _Training:
     def _prepare(self, step: int) -> float:
         """Drop the old gradients and set the learning rate."""
         lr = rate(self.c.optim, step, self.c.steps)
+        self.objective.module.zero_grad(set_to_none=True)
         for optimizer in self.learning:
-            optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = lr
         return lr
 
-    def _gradients(self, step: int, stopped: Callable[[], bool]) -> tuple[dict[str, float], dict[str, float], bool]:
+    def _fitting(self, step: int, stopped: Callable[[], bool], kept: Kept) -> _Sums:
+        """`_gradients`; where memory runs out, all of them anew and with smaller batches, now and from now on."""
+        while True:
+            with suppress(TooLarge):  # and with it goes what the failed batch holds
+                return self._gradients(step, stopped)
+            self.cuts += 1
+            kept.restore()
+            self.objective.module.zero_grad(set_to_none=True)
+            words = f"Memory ran out in step {step + 1}: batches go in {2**self.cuts} parts from now on."
+            print(words, file=sys.stderr)
+
+    def _gradients(self, step: int, stopped: Callable[[], bool]) -> _Sums:
         """Sum the gradients of this rank's parts, unless it is asked to stop between two. Returns the sums of what
         the objective returned, what to log of them, and whether parts are missing."""
         sums: dict[str, float] = {"loss": 0.0, "weight": 0.0}
         counts: Counter[str] = Counter()
         mine = range(rank(), self.c.parts, world())
         for part in mine:
-            if stopped():
-                break
-            for key, value in self._part(step * self.c.parts + part).items():
-                sums[key] = sums.get(key, 0.0) + value
-                counts[key] += 1
+            if stopped() and not self.sharded:  # else ranks meet in every layer: none may leave the others waiting
+                return sums, {}, True
+            send_gradients(self.objective.module, part == mine[-1])
+            for losses in self._part(step * self.c.parts + part):
+                sums.update({key: sums.get(key, 0.0) + value for key, value in losses.items()})
+                counts.update(losses.keys())
         logged = {k: v if k == "tokens" else v / counts[k] for k, v in sums.items() if k not in ("loss", "weight")}
-        return sums, logged, counts["loss"] < len(mine)
+        return sums, logged, False
 
-    def _part(self, number: int) -> dict[str, float]:
-        """Add the gradients of one batch."""
+    def _part(self, number: int) -> Iterator[dict[str, float]]:
+        """Add the gradients of one batch, piece by piece."""
         torch.manual_seed(number)  # dropout, revival of codes: the same after a resume as without one
-        device = next(self.objective.module.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.c.bf16 and fast_bf16(device)):
-            losses = self.objective.losses(self.objective.batch(number))
-        losses["loss"].backward()
-        return {"weight": 1.0} | {k: float(v.detach()) for k, v in losses.items()}
+        for piece in pieces(self.objective, self.objective.batch(number), self.cuts):
+            losses = self._losses(piece)
+            yield {"weight": 1.0} | {k: float(v.detach()) for k, v in losses.items()}
+
+    def _losses(self, batch: Any) -> dict[str, Tensor]:
+        """Raises: TooLarge, ResourceError: memory ran out."""
+        try:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.c.bf16 and fast_bf16(torch.device("cpu"))):
+                losses = self.objective.losses(batch)
+            losses["loss"].backward()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            give_up(None if self.sharded else self.objective, batch, error)
+        return losses
 
     def _normalise(self, weight: float) -> float:
         """Divide the summed gradients by the step's weight and clip them; returns their norm before clipping."""
         grads = [p.grad for p in self.objective.module.parameters() if p.grad is not None]
         if weight:
             torch._foreach_div_(grads, weight)
-        return float(nn.utils.clip_grad_norm_(self.objective.module.parameters(), self.c.optim.clip))
+        return float(whole(nn.utils.clip_grad_norm_(self.objective.module.parameters(), self.c.optim.clip)))
 
 
 @contextmanager
@@ -219,48 +258,3 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Meter:
-    """Means between two log lines, to the progress bar and the JSONL file."""
-
-    def __init__(self, name: str, first: int, c: Fit, metrics: Path) -> None:
-        self.name, self.c, self.metrics = name, c, metrics
-        hidden = True if rank() else None
-        self.bar = tqdm(total=c.steps, initial=first, desc=name, unit="step", dynamic_ncols=True, disable=hidden)
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
-        self.skipped = 0
-        self.since = time.perf_counter()
-
-    def add(self, step: int, outcome: _Outcome) -> None:
-        if outcome.fault == CUT:
-            return
-        if outcome.fault:
-            self.skipped += 1
-            self._say(f"{self.name}: step {step + 1} skipped, {outcome.fault}.")
-        for key, value in outcome.values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
-            self.counts[key] = self.counts.get(key, 0) + 1
-        self.bar.update()
-        if (step + 1) % self.c.log_every == 0 or step + 1 == self.c.steps:
-            self._flush(step + 1)
-
-    def _say(self, words: str) -> None:
-        if rank() == 0:
-            self.bar.write(words, file=sys.stderr)
-
-    def _flush(self, step: int) -> None:
-        seconds = time.perf_counter() - self.since
-        means = {k: v / self.counts[k] for k, v in self.sums.items()}
-        if "tokens" in means:
-            means["tokens_per_s"] = self.sums["tokens"] * world() / seconds
-        line = {"stage": self.name, "step": step, "seconds": round(seconds, 2)}
-        line |= {"skipped": self.skipped} if self.skipped else {}
-        if rank() == 0:
-            self.metrics.parent.mkdir(parents=True, exist_ok=True)
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line | {k: float(f"{v:.5g}") for k, v in means.items()}) + "\n")
-        shown = {k: f"{v:.3g}" for k, v in means.items() if k not in ("lr", "grad_norm", "tokens")}
-        self.bar.set_postfix(shown, refresh=False)
-        self.sums, self.counts, self.skipped, self.since = {}, {}, 0, time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, pi
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mio.layers import fast_bf16
+from mio.train.sharding import laid_out, whole
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum_buffer"] = torch.zeros_like(matrix.grad)
         mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - momentum)
-        update = orthogonal(matrix.grad.lerp(mean, momentum))
+        update = laid_out(orthogonal(whole(matrix.grad.lerp(mean, momentum))), matrix)
         matrix.mul_(1 - lr * weight_decay).add_(update, alpha=-lr * 0.2 * max(matrix.shape) ** 0.5)
 
 
@@ -109,10 +110,13 @@ def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, 
     }
 
 
-def restore_optimizers(optimizers: Sequence[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
+def restore_optimizers(optimizers: Sequence[torch.optim.Optimizer], tensors: Mapping[str, Tensor]) -> None:
+    """From whole tensors; of sharded weights every rank takes its rows."""
+    learned = [[p for group in o.param_groups for p in group["params"]] for o in optimizers]
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in tensors.items():
         number, index, name = key.split(".")
-        states[int(number)].setdefault(int(index), {})[name] = value
+        like = learned[int(number)][int(index)]
+        states[int(number)].setdefault(int(index), {})[name] = laid_out(value, like) if value.ndim else value
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

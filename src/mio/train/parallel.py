@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch.distributed as dist
 from torch import nn
 
 Work = Callable[..., None]
+PATIENCE = timedelta(days=2)  # of ranks, while the first makes tokenizers
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ def barrier() -> None:
         dist.barrier()
 
 
+def share_totals(totals: Sequence[float]) -> list[float]:
+    """Their sums over all ranks, the same on each."""
+    shared = torch.tensor(totals)
+    if world() > 1:
+        dist.all_reduce(shared)
+    return shared.tolist()
+
+
 def share_gradients(module: nn.Module, totals: Sequence[float]) -> list[float]:
     """Sum the gradients of all ranks in place, and `totals` beside them: what is returned is the same on every rank.
 
@@ -62,13 +72,28 @@ def share_gradients(module: nn.Module, totals: Sequence[float]) -> list[float]:
 
 
 def run_ranks(work: Work, args: tuple[Any, ...], count: int, threads: int) -> None:
-    """Run `work(*args)` in `count` processes that form one group (gloo); the first error of any is raised here."""
-    if count == 1:
+    """Run `work(*args)` in `count` processes that form one group (gloo); the first error of any is raised here. A
+    process that torchrun has started is one of them already."""
+    if count == 1 or dist.is_initialized():
         work(*args)
         return
     with TemporaryDirectory() as folder:
         meeting = Path(folder) / "ranks"
         run_tasks([Task(_join, (number, count, str(meeting), work, args), threads) for number in range(count)])
+
+
+@contextmanager
+def torchrun() -> Iterator[None]:
+    """Join the group of the processes that torchrun has started; without it nothing happens."""
+    if not dist.is_torchelastic_launched():
+        yield
+        return
+    torch.set_float32_matmul_precision("medium")
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def _join(number: int, count: int, meeting: str, work: Work, args: tuple[Any, ...]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-from mio.types import DataError, MediaFile, MioError, MissingError, Part
+from mio.types import DataError, MediaBytes, MediaFile, MioError, MissingError, Part
 
 T = TypeVar("T")
 
@@ -16,13 +16,19 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Item:
     """One question. `slots`: what {0}, {1} of its prompt become. `truth`: right answers in words, or the letter of the
-    right one of `options`. `shown`: right answers as files."""
+    right one of `options`. `shown`: right answers as files. `groups`: names of what it counts together with."""
 
     id: str
-    slots: tuple[Part, ...]
+    slots: tuple[Part | tuple[Part, ...], ...]
     truth: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    shown: tuple[MediaFile, ...] = ()
+    shown: tuple[MediaFile | MediaBytes, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Its slots in a row."""
+        return tuple(p for slot in self.slots for p in (slot if isinstance(slot, tuple) else (slot,)))
 
 
 Reader = Callable[[Path], Iterable[Item]]
@@ -47,7 +53,7 @@ def read_items(reader: Reader, folder: Path) -> list[Item]:
     twice = [id for id, count in Counter(i.id for i in items).items() if count > 1]
     if twice:
         raise DataError(f"{some(twice)} stand twice.", at=str(folder), fix="Remove the copies.")
-    media = dict.fromkeys(p for i in items for p in (*i.slots, *i.shown) if isinstance(p, MediaFile))
+    media = dict.fromkeys(p for i in items for p in (*i.parts, *i.shown) if isinstance(p, MediaFile))
     lost = [str(m.path.relative_to(folder)) for m in media if not m.path.is_file()]
     if lost:
         raise MissingError(f"{len(lost)} of {len(media)} media files are absent: {some(lost)}.", at=str(folder))

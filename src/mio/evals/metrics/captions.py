@@ -1,4 +1,4 @@
-"""Captions against references, as the COCO evaluation scores them: BLEU, ROUGE-L, CIDEr, CIDEr-D."""
+"""Captions against references, as the COCO evaluation scores them: BLEU, ROUGE-L, CIDEr-D."""
 
 from __future__ import annotations
 
@@ -86,22 +86,13 @@ def common_length(a: Words, b: Words) -> int:
     return len(a) - state.bit_count()
 
 
-def cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> Score:
-    """CIDEr (Vedantam et al., 2015) without stemming: mean cosine of tf-idf n-grams, times 10."""
-    return mean(_cider(hypotheses, references, clip=False))
-
-
 def cider_d(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> Score:
-    """CIDEr-D, which the COCO evaluation reports as CIDEr: counts clipped, lengths compared, times 10."""
+    """CIDEr-D (Vedantam et al., 2015), without stemming, which the COCO evaluation reports as CIDEr; 10 at best."""
     return mean(cider_d_values(hypotheses, references))
 
 
 def cider_d_values(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
     """CIDEr-D of every item; how rare a word is depends on all references."""
-    return _cider(hypotheses, references, clip=True)
-
-
-def _cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]], clip: bool) -> list[float]:
     counts = [[_all_grams(r) for r in rs] for rs in references]
     found = Counter(g for item in counts for g in set().union(*item))
     rarity = {g: log(len(references)) - log(f) for g, f in found.items()}
@@ -109,7 +100,7 @@ def _cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]], c
     values = []
     for hypothesis, item in zip(hypotheses, counts, strict=True):
         ours = Weighted(_all_grams(hypothesis), rarity, unseen)
-        values.append(10 * sum(ours.near(Weighted(r, rarity, unseen), clip) for r in item) / len(item))
+        values.append(10 * sum(ours.near(Weighted(r, rarity, unseen)) for r in item) / len(item))
     return values
 
 
@@ -131,12 +122,12 @@ class Weighted:
             squares[len(g)] += w * w
         self.norms = [sqrt(s) for s in squares]
 
-    def near(self, other: Weighted, clip: bool, sigma: float = 6.0) -> float:
-        """Mean cosine over orders 1 to 4."""
+    def near(self, other: Weighted, sigma: float = 6.0) -> float:
+        """Mean clipped cosine over orders 1 to 4, less the more the lengths differ."""
         dots = [0.0] * 5
         for g, w in self.of.items():
             theirs = other.of.get(g, 0.0)
-            dots[len(g)] += (min(w, theirs) if clip else w) * theirs
+            dots[len(g)] += min(w, theirs) * theirs
         scales = [a * b or 1.0 for a, b in zip(self.norms, other.norms, strict=True)]
         cosine = sum(d / s for d, s in zip(dots, scales, strict=True)) / 4
-        return cosine * exp(-((self.bigrams - other.bigrams) ** 2) / (2 * sigma**2)) if clip else cosine
+        return cosine * exp(-((self.bigrams - other.bigrams) ** 2) / (2 * sigma**2))

@@ -108,40 +108,10 @@ def _exchanged(a: Floats, b: Floats, draws: int, seed: int, least: float) -> tup
     return beyond, tried
 
 
-def paired_bootstrap(a: Sequence[float], b: Sequence[float], draws: int = 10_000, seed: int = 0) -> Score:
-    """Mean of a - b over the same items, with its bootstrap interval."""
-    return mean(_differences(a, b), draws, seed)
-
-
-def permutation(a: Sequence[float], b: Sequence[float], draws: int = 10_000, seed: int = 0) -> float:
-    """Two-sided p-value of the paired sign-flip test (Fisher); exact where 2^N <= `draws`."""
-    d = _differences(a, b)
-    n = len(d)
-    if 2**n <= draws:
-        signs = 1.0 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
-        return float(np.mean(np.abs(signs @ d) >= abs(d.sum()) - 1e-12))
-    rng = np.random.default_rng(seed)
-    beyond = sum(abs((1 - 2 * rng.integers(0, 2, n)) @ d) >= abs(d.sum()) - 1e-12 for _ in range(draws))
-    return float(beyond + 1) / (draws + 1)
-
-
-def _differences(a: Sequence[float], b: Sequence[float]) -> Floats:
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} scores are paired with {len(b)}")
-    _not_empty(len(a))
-    return np.asarray(a, np.float64) - np.asarray(b, np.float64)
-
-
 def _not_empty(n: int) -> int:
     if n == 0:
         raise ValueError("no items to score")
     return n
-
-
-def average_ranks(ranks: NDArray[np.int64]) -> Floats:
-    """(annotators, items, systems) ranks, 1 best -> (systems,) mean rank."""
-    out: Floats = ranks.mean((0, 1))
-    return out
 
 
 def percentage_agreement(labels: NDArray[np.int64]) -> float:

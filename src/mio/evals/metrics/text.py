@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mio.evals.metrics.statistics import Score, mean, proportion, wilson
+from mio.evals.metrics.statistics import Score, mean, wilson
 
 
 @dataclass(frozen=True)
@@ -45,81 +45,25 @@ _DIGITS = {
     w: str(n)
     for n, w in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
 }
-_CONTRACTED = [
-    "aren't",
-    "can't",
-    "could've",
-    "couldn't",
-    "didn't",
-    "doesn't",
-    "don't",
-    "hadn't",
-    "hasn't",
-    "haven't",
-    "he'd",
-    "he's",
-    "how'd",
-    "how'll",
-    "how's",
-    "i'm",
-    "i've",
-    "isn't",
-    "it'd",
-    "it'll",
-    "let's",
-    "ma'am",
-    "mightn't",
-    "might've",
-    "mustn't",
-    "must've",
-    "needn't",
-    "o'clock",
-    "oughtn't",
-    "shan't",
-    "she's",
-    "should've",
-    "shouldn't",
-    "that'd",
-    "that's",
-    "there'd",
-    "there're",
-    "there's",
-    "they'd",
-    "they'll",
-    "they're",
-    "they've",
-    "wasn't",
-    "we've",
-    "weren't",
-    "what'll",
-    "what're",
-    "what's",
-    "what've",
-    "when's",
-    "where'd",
-    "where's",
-    "where've",
-    "who'd",
-    "who'll",
-    "who's",
-    "who've",
-    "why'll",
-    "why're",
-    "why's",
-    "won't",
-    "would've",
-    "wouldn't",
-    "y'all",
-    "you'd",
-    "you'll",
-    "you're",
-    "you've",
-]
-_WITH_APOSTROPHE = {w.replace("'", ""): w for w in _CONTRACTED}
+_CONTRACTED = re.findall(
+    r"\S+",
+    """'ow's'at 'twas ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
+    haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've
+    must've mustn't needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've somebody'd've
+    somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll
+    that's there'd there'd've there're there's they'd they'd've they'll they're they've wasn't we'd've we've weren't
+    what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're
+    why's won't would've wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've""",
+)
+_MENDED = {w[:n] + w[n + 1 :]: w for w in _CONTRACTED for n, sign in enumerate(w) if sign == "'"}
+_MENDED["somebody'd"] = "somebodyd"  # so in the official code
 
 
 def vqa_normal(answer: str) -> str:
-    """An answer as the VQA evaluation compares it: no punctuation or articles, digits for number words."""
+    """An answer as the VQA evaluation compares it: no punctuation or articles, digits for number words.
+
+    The official code leaves answers as they are where all people say the same; here, as on its server, they are not.
+    """
     text = answer.replace("\n", " ").replace("\t", " ").strip()
     number = re.search(r"\d,\d", text) is not None
     out = text
@@ -128,7 +72,7 @@ def vqa_normal(answer: str) -> str:
         out = out.replace(sign, "" if glued else " ")
     words = re.sub(r"\.(?!\d)", "", out).lower().split()
     words = [{**_DIGITS, "none": "0"}.get(w, w) for w in words]
-    return " ".join(_WITH_APOSTROPHE.get(w, w) for w in words if w not in ("a", "an", "the"))
+    return " ".join(_MENDED.get(w, w) for w in words if w not in ("a", "an", "the"))
 
 
 def vqa_accuracy(answers: Sequence[str], people: Sequence[Sequence[str]]) -> Score:
@@ -140,12 +84,6 @@ def vqa_value(answer: str, people: Sequence[str]) -> float:
     """One item of `vqa_accuracy`, 0 to 1."""
     agree = [vqa_normal(answer) == vqa_normal(p) for p in people]
     return sum(min(1.0, (sum(agree) - a) / 3) for a in agree) / len(agree)
-
-
-def choice_by_likelihood(scores: Sequence[Sequence[float]], right: Sequence[int]) -> Score:
-    """Items whose right option has the highest log-likelihood; the first of equal ones is chosen."""
-    pairs = zip(scores, right, strict=True)
-    return proportion([max(range(len(s)), key=s.__getitem__) == r for s, r in pairs])
 
 
 def letter(answer: str, options: int) -> str | None:
@@ -160,6 +98,11 @@ def letter(answer: str, options: int) -> str | None:
     return next((m.group(1) for m in found if m), None)
 
 
-def choice_by_letter(answers: Sequence[str], right: Sequence[str], options: int) -> Score:
-    """Items whose answer names the right letter; an answer that names none is wrong."""
-    return proportion([letter(a, options) == r for a, r in zip(answers, right, strict=True)])
+def says(answer: str, truth: str) -> bool:
+    """Whether an answer is the truth after `normal`; of a number, whether its last number is, rounded alike."""
+    numbers = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
+    try:
+        wanted = float(truth)
+    except ValueError:
+        return normal(answer) == normal(truth)
+    return bool(numbers) and round(float(numbers[-1]), len(truth.partition(".")[2])) == wanted
