@@ -97,14 +97,12 @@ class Meter:
 
 
 def _tensorboard(package: Any, run: Path, closing: ExitStack) -> Add:
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(run / "tensorboard")  # type: ignore[no-untyped-call]
+    writer = import_module("torch.utils.tensorboard").SummaryWriter(run / "tensorboard")
     closing.callback(writer.close)
 
     def add(stage: str, step: int, numbers: Mapping[str, float]) -> None:
         for name, number in numbers.items():
-            writer.add_scalar(f"{stage}/{name}", number, step)  # type: ignore[no-untyped-call]
+            writer.add_scalar(f"{stage}/{name}", number, step)
 
     return add
 

@@ -6,10 +6,15 @@ of many ranks before there is more than one: that takes as long as a small comma
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeGuard
+
 from torch import Tensor, nn
 
 from mio.train.parallel import rank, world
 from mio.types import MioError
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 def shard(module: nn.Module, replicas: int = 1) -> None:
@@ -50,7 +55,7 @@ def _layers(module: nn.Module) -> list[nn.Module]:
     return [layer for some in reversed(lists) for layer in some]
 
 
-def split(tensor: Tensor) -> bool:
+def split(tensor: Tensor) -> TypeGuard[DTensor]:
     """Whether ranks hold parts of it."""
     if world() == 1:
         return False
@@ -65,12 +70,12 @@ def sharded(module: nn.Module) -> bool:
 
 def whole(tensor: Tensor) -> Tensor:
     """All rows, on every rank, which must all ask for them."""
-    return tensor.full_tensor() if split(tensor) else tensor  # type: ignore[operator]
+    return tensor.full_tensor() if split(tensor) else tensor
 
 
 def local(tensor: Tensor) -> Tensor:
     """This rank's rows."""
-    return tensor.to_local() if split(tensor) else tensor  # type: ignore[operator]
+    return tensor.to_local() if split(tensor) else tensor
 
 
 def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
@@ -79,7 +84,7 @@ def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
@@ -97,8 +102,9 @@ def piece(module: nn.Module) -> tuple[int, int] | None:
     parameter = next(module.parameters())
     if not split(parameter):
         return (0, 1) if rank() == 0 else None
-    *replica, number = parameter.device_mesh.get_coordinate()  # type: ignore[attr-defined]
-    return None if any(replica) else (number, parameter.device_mesh.size(-1))  # type: ignore[attr-defined]
+    mesh = parameter.device_mesh
+    *replica, number = mesh.get_coordinate() or (0,)
+    return None if any(replica) else (number, mesh.size(-1))
 
 
 def send_gradients(module: nn.Module, now: bool) -> None:
