@@ -11,7 +11,7 @@ import pytest
 from fabricate import fabricate_model
 
 from mio.decoding.sampling import BeamSearch, Sampling
-from mio.pipeline import Job, Model, Reply, assistant, load, user
+from mio.pipeline import Job, Model, Regex, Reply, Schema, assistant, load, user
 from mio.types import Audio, Image, Text, Turns, Video
 
 PAGE = Path(__file__).parents[1] / "docs" / "abilities.md"
@@ -33,6 +33,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     clip = Video(np.stack([FRAME] * 4), 4.0)
     media = {"picture": picture, "other": picture, "chart": picture, "sound": sound, "clip": clip}
     words = {"user": user, "assistant": assistant, "Sampling": Sampling, "BeamSearch": BeamSearch}
+    words |= {"Schema": Schema, "Regex": Regex}
     return media | words | {"model": model, "Job": Job, "Turns": Turns, "Reply": Reply}
 
 
@@ -40,7 +41,7 @@ def test_the_page_has_the_nineteen_abilities_of_the_checklist_and_more() -> None
     text = PAGE.read_text(encoding="utf-8")
     first = text[text.index("## The abilities") : text.index("## How they")]
     assert len(ROW.findall(first)) == 19
-    assert len(rows()) == 19 + 13
+    assert len(rows()) == 19 + 16
     assert all((Path(__file__).parent / name).is_file() for name in re.findall(r"`(test_\w+\.py)`", text))
 
 

@@ -490,6 +490,26 @@ def test_generate_reads_standard_input(model: Path, tmp_path: Path, mio_: Mio) -
     assert lines_of(tmp_path / "results.jsonl")[0]["tokens"] <= 2
 
 
+def test_texts_take_the_shape_that_is_asked_for(model: Path, tmp_path: Path, mio_: Mio) -> None:
+    schema, common = tmp_path / "answer.json", ["--tokens", 40, "--json", "--model", model]
+    schema.write_text('{"type": "array", "items": {"type": "boolean"}}', encoding="utf-8")
+    listed = mio_("chat", "What?", "--schema", schema, *common).documents[0]["text"]
+    assert isinstance(json.loads(str(listed)), list)
+    assert re.fullmatch(
+        "(yes|no){1,3}", str(mio_("chat", "What?", "--regex", "(yes|no){1,3}", *common).documents[0]["text"])
+    )
+    assert "Leave one of them out" in mio_("chat", "What?", "--schema", schema, "--regex", "a", *common).err
+    lines = [
+        {"prompt": "Hi", "schema": {"type": "null"}},
+        {"prompt": "Hi", "regex": "[0-9]{4}"},
+        {"prompt": "Hi", "regex": "("},
+    ]
+    done = mio_("generate", "-", "-o", tmp_path, "--model", model, stdin="\n".join(map(json.dumps, lines)))
+    null, number, odd = lines_of(tmp_path / "results.jsonl")
+    assert (done.code, null["text"], len(number["text"])) == (3, "null", 4)
+    assert "cannot be given this shape" in odd["error"]["message"]
+
+
 # ------------------------------------------------------------------------------------------ recipes, train and data
 
 

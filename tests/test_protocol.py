@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from openai.lib.streaming._deltas import accumulate_delta  # the independent reference: how the official client adds up
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from mio.decoding.constraint import Schema
 from mio.media import read_audio
 from mio.serve.answer import Answer, Fault, Head, Piece, Usage
 from mio.serve.errors import ApiError
@@ -29,6 +30,10 @@ PNG = base64.b64encode(b"picture").decode()
 
 def ask(**fields: Any) -> ChatRequest:
     return chat_request(Fields({"messages": [{"role": "user", "content": "Hi"}]} | fields))
+
+
+def json_format(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
 
 
 def refused(**fields: Any) -> ApiError:
@@ -105,7 +110,9 @@ def test_settings_are_read_and_names_of_the_wire_become_rows() -> None:
         ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
         ({"logit_bias": {"1": 5}}, "logit_bias", "unsupported_parameter"),
         ({"logprobs": True}, "logprobs", "unsupported_parameter"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema", ""),
+        ({"response_format": json_format({"enum": ["x" * 2**15]})}, "response_format.json_schema.schema", ""),
         ({"modalities": ["smell"]}, "modalities", "invalid_type"),
         ({"audio": {"voice": "../theo"}}, "audio.voice", "invalid_value"),
         ({"audio": {"format": "wav"}, "stream": True}, "audio.format", "unsupported_parameter"),
@@ -116,6 +123,13 @@ def test_faults_are_named_by_their_place(fields: dict[str, Any], param: str, cod
     assert (error.status, error.param) == (400, param)
     assert not code or error.label == code
     assert error.body()["error"]["type"] == "invalid_request_error"
+
+
+def test_formats_of_text_are_schemas() -> None:
+    assert ask().settings.shape is None
+    assert ask(response_format={"type": "text"}).settings.shape is None
+    assert ask(response_format={"type": "json_object"}).settings.shape == Schema('{"type": "object"}')
+    assert ask(response_format=json_format({"type": "integer"})).settings.shape == Schema('{"type": "integer"}')
 
 
 @pytest.mark.parametrize(

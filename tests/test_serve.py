@@ -249,6 +249,18 @@ def test_numbers_are_told_in_prometheus_format(live: Live) -> None:
     assert 'mio_request_total{endpoint="/v1/chat/completions",status="200"}' in text
 
 
+def test_a_json_schema_is_kept_whole_or_streamed(client: OpenAI) -> None:
+    schema = {"type": "object", "properties": {"legs": {"type": "integer"}}, "required": ["legs"]}
+    format: Any = {"type": "json_schema", "json_schema": {"name": "animal", "schema": schema}}
+    asked: dict[str, Any] = {"model": "tiny", "messages": said("What is dog?"), "max_tokens": 40, "seed": 3}
+    whole = client.chat.completions.create(**asked, response_format=format).choices[0].message.content
+    assert isinstance(json.loads(whole or "")["legs"], int)
+    chunks = client.chat.completions.create(**asked, response_format=format, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole
+    item = client.responses.create(model="tiny", input="Dog?", text={"format": {"type": "json_object"}})
+    assert isinstance(json.loads(item.output_text), dict)
+
+
 # ---------------------------------------------------------------------------------------------------------- errors
 
 
@@ -271,6 +283,11 @@ def test_numbers_are_told_in_prometheus_format(live: Live) -> None:
         ({"messages": said("word " * 2000)}, openai.BadRequestError, "invalid_value"),
         ({"audio": {"voice": "nobody"}}, openai.BadRequestError, "invalid_voice"),
         ({"extra_body": {"out": "smell"}}, openai.BadRequestError, "invalid_value"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "x"}}}},
+            openai.BadRequestError,
+            "invalid_schema",
+        ),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mio.pipeline import Model, Reply, assistant, attachment, audio, image, load, user, video
+    from mio.pipeline import Model, Regex, Reply, Schema, assistant, attachment, audio, image, load, user, video
 
     __version__: str
 else:
@@ -22,7 +22,9 @@ else:
 
 __all__ = [
     "Model",
+    "Regex",
     "Reply",
+    "Schema",
     "__version__",
     "assistant",
     "attachment",

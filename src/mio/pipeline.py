@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import torch
 
 from mio.checkpoint import MANIFEST, commit, compact, load_state, load_tensors, read_json, require, save_module
 from mio.config import from_dict, suggest, to_dict
+from mio.decoding.constraint import Constraint, Shape, Spelling, constraint
+from mio.decoding.constraint import Regex as Regex
+from mio.decoding.constraint import Schema as Schema
 from mio.decoding.engine import generate
 from mio.decoding.grammar import Grammar, Limits, SpanRule
 from mio.decoding.pattern import One, Pattern, Repeat, any_order, names, read
@@ -177,7 +181,8 @@ def write_media(media: Media, stem: Path) -> Path:
 class Job:
     """One question for `Model.run`: what to continue, what may come out, and how to decode it.
 
-    `sampling`, by row name and "text", goes before `profile`, and that before the model's own way.
+    `sampling`, by row name and "text", goes before `profile`, and that before the model's own way. `shape`: what each
+    text part must be.
     """
 
     content: Turns | Document
@@ -188,6 +193,7 @@ class Job:
     mode: str = "std"
     sampling: Mapping[str, Sampling] = field(default_factory=dict)
     profile: str = ""
+    shape: Shape | None = None
 
 
 class Model:
@@ -198,6 +204,15 @@ class Model:
         vocab = processor.vocab
         self._rules = [self._rule(row) for row in config.rows if row.size]
         self._text = np.array([i for i in range(vocab.text_size) if i not in vocab.control_ids])
+
+    @cached_property
+    def _spelling(self) -> Spelling:
+        texts, vocab = self.processor.text, self.processor.vocab
+        return Spelling([b"" if n in vocab.control_ids else d for n, d in enumerate(texts.spelled())], texts.encode)
+
+    def constraint(self, shape: Shape | None) -> Constraint | None:
+        """What lets only text of this shape through; errors as decoding.constraint.constraint."""
+        return None if shape is None else constraint(self._spelling, shape)
 
     def _rule(self, row: Modality) -> SpanRule:
         vocab = self.processor.vocab
@@ -216,6 +231,7 @@ class Model:
         seed: int = 0,
         sampling: Mapping[str, Sampling] | None = None,
         profile: str = "",
+        shape: Shape | None = None,
     ) -> Reply:
         """Answer a conversation; strings and media count as one user turn.
 
@@ -223,12 +239,16 @@ class Model:
         likes); or a pattern of them such as "(text image){4}" (decoding/pattern.py).
         `system`: a mode of the template. `tokens`: most ids of the answer. `seed`: the same one, the same answer.
         `profile`: how to decode, by name: "paper", "release", or one of its tasks such as "release/tts".
+        `shape`: what each text in the answer must be: `Schema.of({"type": "object"})` or `Regex("[0-9]+")`. No budget
+        cuts it: where few tokens are left, it takes a short way to its end.
 
         Raises:
             MioError: an output this model does not speak, or a conversation longer than its window.
             DataError: an attachment that cannot be read.
         """
-        return self.run([Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile)])[0].checked()
+        return self.run([Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile, shape)])[
+            0
+        ].checked()
 
     def complete(
         self,
@@ -238,11 +258,12 @@ class Model:
         seed: int = 0,
         sampling: Mapping[str, Sampling] | None = None,
         profile: str = "",
+        shape: Shape | None = None,
     ) -> Reply:
         """Continue a document, without any template, as a base model does. Media in it count as input."""
         parts = tuple(p for c in content for p in _parts(c))
         document = Document(parts, frozenset(range(len(parts))))
-        return self.run([Job(document, out, tokens, 0, seed, "std", sampling or {}, profile)])[0].checked()
+        return self.run([Job(document, out, tokens, 0, seed, "std", sampling or {}, profile, shape)])[0].checked()
 
     def stream(
         self,
@@ -253,10 +274,11 @@ class Model:
         seed: int = 0,
         sampling: Mapping[str, Sampling] | None = None,
         profile: str = "",
+        shape: Shape | None = None,
     ) -> Iterator[Text | Media]:
         """As `chat`, part by part: text as it grows, images as soon as they are whole, speech in chunks that join
         without a seam (`AudioChunk`). Beams end before they come."""
-        job = Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile)
+        job = Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile, shape)
         request, stream = self.request(job), Stream(self.processor)
         for _, id in generate(self.backbone, [request]):
             yield from stream.take(id)
@@ -295,7 +317,10 @@ class Model:
             positions = self.config.backbone.positions
             raise MioError(f"The conversation takes {len(prompt)} of {positions} positions.", fix="Shorten it.")
         tokens = min(job.tokens, room)
-        limits = Limits(tokens, self._pattern(job), steps=max(tokens, 1))
+        if job.shape is not None and "text" not in self.kinds(job.out):
+            raise MioError(f"A shape is for text, of which {job.out!r} has none.", fix="Leave it out, or ask for text.")
+        shaped = self.constraint(job.shape)
+        limits = Limits(tokens, self._pattern(job), steps=max(tokens, 1), text=shaped)
         grammar = Grammar(self._rules, self._text, stop, limits)
         own = self.decoding(job.out, job.profile)
         request = Request(prompt, grammar, {p: job.sampling.get(p, own[p]) for p in own}, job.seed)
@@ -332,14 +357,15 @@ class Model:
         return {place: self.config.decoding.get(place, GREEDY) for place in sorted(places)}
 
     def _pattern(self, job: Job) -> Pattern:
-        """Alone, a modality must appear once (a clip: its number of frames); beside others, with commas, it may."""
+        """Alone, a modality must appear once (a clip: its number of frames; text without a shape may be empty); beside
+        others, with commas, it may."""
         vocab, frames = self.processor.vocab, job.frames or self.config.frames
         meaning: dict[str, Pattern] = {"text": Repeat(One("text"), 1, None)}
         for row in self.config.rows:
             span = One(vocab.base(row.name).name)
             meaning[row.name] = Repeat(span, frames, frames) if row.spans_of else span
         plain = [w.strip() for w in job.out.split(",")]
-        if plain == ["text"] or (len(plain) > 1 and meaning.keys() >= set(plain)):
+        if (plain == ["text"] and job.shape is None) or (len(plain) > 1 and meaning.keys() >= set(plain)):
             rows = (vocab.base(name).name for name in plain if name != "text")
             return any_order(dict.fromkeys(rows, (0, 8)), "text" in plain)
         return read(job.out, meaning)

@@ -47,6 +47,8 @@ class Arguments(argparse.Namespace):
     seed: int
     temperature: float | None
     profile: str  # how to decode, by name; "": the model's own way
+    schema: Path | None  # that texts of an answer must follow
+    regex: str  # that they must match; "": none
     small: bool
     dtype: str = ""  # of weights, exported or loaded; "": the model's own
     bits: Literal[4, 8] | None = None  # of the weights of linear layers; None: floats

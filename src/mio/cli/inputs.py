@@ -43,6 +43,17 @@ def read_text() -> str:
     return _utf8(sys.stdin.buffer.read(), "standard input")
 
 
+def read_file(path: Path) -> str:
+    """A file of text.
+
+    Raises:
+        MissingError: there is no such file.
+    """
+    if not path.is_file():
+        raise MissingError("There is no such file.", at=str(path), fix="Check the path.")
+    return _utf8(path.read_bytes(), str(path))
+
+
 def read_lines(source: str) -> Iterator[tuple[str, bytes]]:
     """Lines that are not blank, each with its place; "-" is standard input.
 

@@ -216,6 +216,10 @@ def _chat(group: _Group) -> None:
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="the same one, the same answer (default: 0)")
     parser.add_argument("--temperature", type=_temperature, metavar="T", help="0 is greedy (default: the model's own)")
     parser.add_argument("--save", type=Path, dest="folder", default=Path("."), metavar="DIR", help="where media go")
+    about = "a JSON schema that each text of the answer must follow (needs mio[schema])"
+    parser.add_argument("--schema", type=Path, metavar="FILE", help=about)
+    about = "a regular expression that each text of the answer must match"
+    parser.add_argument("--regex", default="", metavar="PATTERN", help=about)
     _profile_option(parser)
     _model_option(parser)
     _weights_options(parser)
@@ -231,7 +235,8 @@ def _generate(group: _Group) -> None:
     examples = [
         "mio generate prompts.jsonl -o answers",
         """echo '{"id": "a", "prompt": "Draw a cat.", "out": "image"}' | mio generate - -o answers""",
-        'keys of a line: "prompt", "id", "attachments" (paths from the file\'s folder), "out", "seed", "tokens"',
+        'keys of a line: "prompt", "id", "attachments" (paths from the file\'s folder), "out", "seed", "tokens",',
+        '"schema" (an object) or "regex" that texts must follow',
     ]
     parser = _add(group, "generate", run, about, examples)
     parser.add_argument("source", metavar="IN.jsonl|-", help="one JSON object per line; - for standard input")

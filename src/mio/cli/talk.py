@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -17,8 +18,9 @@ from tqdm import tqdm
 
 from mio.cli.arguments import Arguments
 from mio.cli.console import Console, describe, dumps
-from mio.cli.inputs import open_model, parse_object, read_lines, read_text, unused
+from mio.cli.inputs import open_model, parse_object, read_file, read_lines, read_text, unused
 from mio.config import from_dict
+from mio.decoding.constraint import Regex, Schema, Shape
 from mio.decoding.sampling import Sampling
 from mio.pipeline import Job, Model, Reply, attachment, user
 from mio.pretrained.inventory import readable
@@ -60,6 +62,7 @@ class _Talk:
         self.mode = self.args.system if self.args.system in self.model.config.systems else "std"
         if self.mode != self.args.system:
             self.history = [Message("system", (Text(self.args.system),))]
+        self.shape = _shape(read_file(self.args.schema) if self.args.schema else None, self.args.regex)
 
     def ask(self, files: Sequence[Path], prompt: str) -> None:
         """One question with its attachments first, as the model has learned them; and its answer, shown."""
@@ -76,6 +79,7 @@ class _Talk:
             seed=args.seed,
             sampling=_sampling(self.model, args),
             profile=args.profile,
+            shape=self.shape,
         )
         self._show(reply, time.perf_counter() - begun)
         said = processor.parse(np.array(reply.ids, np.int64)).parts
@@ -97,6 +101,13 @@ def _sampling(model: Model, args: Arguments) -> Mapping[str, Sampling]:
         return {}
     own = model.decoding(args.kinds, args.profile)
     return {place: Sampling(args.temperature, s.top_p, s.top_k, s.repetition_penalty) for place, s in own.items()}
+
+
+def _shape(schema: str | None, regex: str) -> Shape | None:
+    """What texts must be: a schema, as JSON, or a regular expression; anything where neither is given."""
+    if schema is not None and regex:
+        raise MioError("A text cannot be given a schema and a regular expression.", fix="Leave one of them out.")
+    return Schema(schema) if schema is not None else Regex(regex) if regex else None
 
 
 def saved(reply: Reply, folder: Path, stem: str) -> list[dict[str, str]]:
@@ -178,6 +189,8 @@ class Prompt:
     out: str = "text"
     seed: int = 0
     tokens: int = 400
+    schema: dict[str, Any] | None = None
+    regex: str = ""
 
     def __post_init__(self) -> None:
         if not self.prompt.strip() and not self.attachments:
@@ -289,7 +302,8 @@ class _Batch:
         p = from_dict(Prompt, fields)
         media = [attachment(self.root / path) for path in p.attachments]
         question = user(*media, p.prompt) if p.prompt else user(*media)
-        return Job(Turns((question,)), p.out, p.tokens, seed=p.seed, profile=self.profile)
+        shape = _shape(None if p.schema is None else json.dumps(p.schema), p.regex)
+        return Job(Turns((question,)), p.out, p.tokens, seed=p.seed, profile=self.profile, shape=shape)
 
     def _result(self, line: _Line, reply: Reply, seconds: float, console: Console) -> dict[str, Any]:
         if error := reply.error:

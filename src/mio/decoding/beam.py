@@ -70,8 +70,10 @@ class Search:
         beam = self.beams[number]
         penalty = self._setting(beam).repetition_penalty
         if penalty != 1.0:
-            scores = penalised(scores, torch.tensor(sorted({*self.request.prompt, *beam.ids})), penalty)
-        allowed = torch.from_numpy(beam.grammar.allowed())
+            scores = penalised(
+                scores, torch.tensor(sorted({*self.request.prompt, *beam.ids}), device=scores.device), penalty
+            )
+        allowed = torch.from_numpy(beam.grammar.allowed()).to(scores.device)
         scores = allowed_scores(scores, allowed)
         best, places = scores.topk(min(2 * self.width, len(scores)))
         pairs = zip(best.tolist(), allowed[places].tolist(), strict=True)

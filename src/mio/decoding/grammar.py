@@ -6,13 +6,14 @@ spent before a span begins, so that none is ever cut.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mio.decoding.constraint import Constraint
 from mio.decoding.pattern import TEXT, Pattern, Place, any_order, kinds, start
 from mio.types import MioError
 
@@ -36,13 +37,14 @@ class SpanRule:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one answer may be: ids in all, its parts and their order, steps of a span of free length, and ids of text
-    that end it, too, where it may end."""
+    """What one answer may be: ids in all, its parts and their order, steps of a span of free length, ids of text that
+    end it, too, where it may end; and what every run of text must follow, if anything, which then ends by itself."""
 
     tokens: int
     pattern: Pattern = field(default_factory=lambda: any_order({}))
     steps: int = 250
     stops: frozenset[int] = frozenset()
+    text: Constraint | None = None
 
 
 class Grammar:
@@ -60,24 +62,29 @@ class Grammar:
         self.place = _start(rules, limits)
         self.masks = _Masks(rules, text, stop)
         self.span: _Span | None = None
+        self.run: Constraint | None = None  # the text under way, where it must follow something
         self.finished = False
 
     def allowed(self) -> NDArray[np.int64]:
         """Ids of which any may come next; none when finished. Never written to: answers share it."""
-        return self.masks.of(self._next())
+        text = self._shape()
+        return self.masks.of(self._next()) if text is None else self._shaped(text)
 
     def choices(self) -> list[NDArray[np.int64]]:
-        """The same ids, apart where they mean different things: codes of a level, text, a begin, an end, the stop."""
-        return [self.masks.pieces[key] for key in self._next()]
+        """The same ids, apart where they mean different things: codes of a level, text, a begin, an end, the stop.
+        Together where text must follow something: there each id decides on those after it."""
+        return [self.allowed()] if self._shape() else [self.masks.pieces[key] for key in self._next()]
+
+    def _shape(self) -> Constraint | None:
+        """What the next id must follow, if it may be text."""
+        return None if self.finished or self.span is not None else self.limits.text
 
     def _next(self) -> tuple[Hashable, ...]:
         if self.finished:
             return ()
         if self.span is not None:
             return self.span.allowed()
-        ids, room = self.place.ids, self.left - 1  # the stop
-        fit = [kind for kind, way in self.place.ways.items() if ids[kind] + way.need <= room]
-        return (*fit, self.stop) if self.place.may_end else tuple(fit)
+        return self._parts(self.place.ways)
 
     def take(self, id: int) -> None:
         """Move on by one id, which must be allowed."""
@@ -89,23 +96,58 @@ class Grammar:
         elif id == self.stop:
             return
         elif id in self.by_begin:
-            rule = self.by_begin[id]
+            rule, self.run = self.by_begin[id], None
             self.place = self.place.ways[rule.name]
             room = self.left - self.place.need - 2  # this span's end and the stop
             self.span = _Span(rule, min(self.limits.steps, room // len(rule.codes)))
         else:
-            self.place = self.place.ways[TEXT]
+            self._write(id)
+
+    def _parts(self, kinds: Iterable[str]) -> tuple[Hashable, ...]:
+        """Those of these kinds that fit what is left, and the stop where it may come."""
+        ids, ways, room = self.place.ids, self.place.ways, self.left - 1  # the stop
+        fit = [kind for kind in kinds if ids[kind] + ways[kind].need <= room]
+        return (*fit, self.stop) if self.place.may_end else tuple(fit)
+
+    def _shaped(self, text: Constraint) -> NDArray[np.int64]:
+        """The same where text must follow something: none is left before it may end."""
+        own = self._text(text)
+        if self.run is not None and not self.run.may_end:
+            return own
+        rest = self.masks.of(self._parts(kind for kind in self.place.ways if kind != TEXT))
+        if not len(own) + len(rest):
+            raise MioError(
+                "Nothing can follow this text, which is whole.", fix="Ask for one text, or raise the budget."
+            )
+        return np.concatenate([own, rest]) if len(own) else rest
+
+    def _text(self, text: Constraint) -> NDArray[np.int64]:
+        """Ids that go on with the text under way, or begin one that fits."""
+        way = self.place.ways.get(TEXT)
+        if way is None or (self.run is None and TEXT not in self._parts([TEXT])):
+            return NO_IDS
+        return (self.run or text).allowed(self.left - 1 - way.need)
+
+    def _write(self, id: int) -> None:
+        """An id of text."""
+        self.place = self.place.ways[TEXT]
+        if self.limits.text is not None:
+            self.run = self.run or self.limits.text.copy()
+            self.run.take(id)
 
     def ends(self, id: int) -> bool:
         """Whether the answer is finished with this id."""
         if id == self.stop:
             return True
-        return self.span is None and id in self.limits.stops and self.place.ways[TEXT].may_end
+        if self.span is not None or self.limits.text is not None:
+            return False
+        return id in self.limits.stops and self.place.ways[TEXT].may_end
 
     def copy(self) -> Grammar:
         """The same state, to be moved on apart from this one."""
         twin = copy(self)
         twin.span = self.span and self.span.copy()
+        twin.run = self.run and self.run.copy()
         return twin
 
     @property
@@ -115,7 +157,7 @@ class Grammar:
 
 
 def _start(rules: Sequence[SpanRule], limits: Limits) -> Place:
-    costs = {r.name: r.least for r in rules} | {TEXT: 1}
+    costs = {r.name: r.least for r in rules} | {TEXT: len(limits.text.way) or 1 if limits.text else 1}
     for kind in kinds(limits.pattern):
         if kind not in costs:
             raise MioError(f"No rule says how {kind!r} is written.", fix=f"Ask for {', '.join(costs)}.")
@@ -128,6 +170,9 @@ def _start(rules: Sequence[SpanRule], limits: Limits) -> Place:
     return place
 
 
+NO_IDS = np.empty(0, np.int64)
+
+
 class _Masks:
     """Ids of what may come next, joined once for each combination: a step of decoding allocates none."""
 
@@ -136,7 +181,7 @@ class _Masks:
         self.pieces |= {(r.name, END): np.array([r.end]) for r in rules}
         self.pieces |= {(r.name, level): codes for r in rules for level, codes in enumerate(r.codes)}
         self.pieces |= {stop: np.array([stop]), TEXT: text}
-        self.joined: dict[tuple[Hashable, ...], NDArray[np.int64]] = {(): np.empty(0, np.int64)}
+        self.joined: dict[tuple[Hashable, ...], NDArray[np.int64]] = {(): NO_IDS}
 
     def of(self, keys: tuple[Hashable, ...]) -> NDArray[np.int64]:
         """A row's name is its begin token; with a level, the codes of that; "text" and the stop are themselves."""
@@ -160,11 +205,15 @@ class _Span:
         return tuple((self.rule.name, level) for level in levels)
 
     def take(self, id: int) -> bool:
-        """Count a code; True when the span is closed."""
+        """Count a code, which must be allowed; True when the span is closed."""
         if id == self.rule.end:
             return True
-        self.counts[int(np.flatnonzero((self.rule.codes == id).any(axis=1))[0])] += 1
+        levels = [level for _, level in self.allowed() if level != END]
+        self.counts[levels[0] if len(levels) == 1 else self._level(id, levels)] += 1
         return False
+
+    def _level(self, id: int, levels: Sequence[int]) -> int:
+        return next(level for level in levels if (self.rule.codes[level] == id).any())
 
     def copy(self) -> _Span:
         twin = copy(self)

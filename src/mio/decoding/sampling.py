@@ -79,7 +79,8 @@ def choose(logits: Tensor, allowed: Tensor, c: Sampling, generator: torch.Genera
     if c.temperature == 0 or len(allowed) == 1:
         return int(allowed[scores.argmax()])
     probabilities = _nucleus((scores / c.temperature).softmax(0), c)
-    return int(allowed[torch.multinomial(probabilities, 1, generator=generator)])
+    drawn = torch.multinomial(probabilities.cpu(), 1, generator=generator)  # one seed draws alike on every device
+    return int(allowed[int(drawn)])
 
 
 def guided(logits: Tensor, guidance: float) -> Tensor:

@@ -6,8 +6,9 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from mio.decoding.constraint import Schema
 from mio.serve.errors import ApiError, unsupported
 from mio.serve.fields import TEXT, Fields
 from mio.serve.sound import ENCODERS
@@ -41,6 +42,7 @@ ROW_OF: Mapping[str, str] = {"text": "text", **{k.wire: k.row for k in KINDS}, *
 
 MESSAGES, MEDIA, CHOICES, STOPS = 512, 16, 8, 4
 MOST_TOKENS = 131_072
+SCHEMA = 2**15  # characters of a JSON schema
 MOST_BASE64 = 96 * 2**20  # characters
 VOICE = re.compile(r"[a-z0-9_-]{1,64}")
 FORMATS = ("wav", "mp3", "flac", "opus", "aac", "pcm16")
@@ -74,6 +76,7 @@ class Settings:
     count: int = 1
     stop: tuple[str, ...] = ()
     frames: int = 0
+    shape: Schema | None = None  # of each text
 
 
 @dataclass(frozen=True)
@@ -259,16 +262,29 @@ REFUSED = (
 def chat_request(fields: Fields) -> ChatRequest:
     """The body of /v1/chat/completions. Fields nobody knows are ignored; known ones that cannot be kept are refused."""
     fields.refuse(REFUSED)
-    if fields.object("response_format").choice("type", "text", ("text", "json_object", "json_schema")) != "text":
-        raise unsupported("response_format")
+    format = fields.object("response_format")
+    wanted = replace(settings(fields), shape=shape(format, format.object("json_schema")))
     stream = fields.flag("stream")
     audio = fields.object("audio")
-    format = audio.choice("format", "pcm16" if stream else "wav", FORMATS)
-    if stream and format != "pcm16":
+    spoken = audio.choice("format", "pcm16" if stream else "wav", FORMATS)
+    if stream and spoken != "pcm16":
         raise unsupported("audio.format", "A stream carries audio as 'pcm16' only.")
     usage = fields.object("stream_options").flag("include_usage")
     told = turns(fields)
-    return ChatRequest(model(fields), told, settings(fields), stream, usage, format, voice(audio))
+    return ChatRequest(model(fields), told, wanted, stream, usage, spoken, voice(audio))
+
+
+def shape(format: Fields, holder: Fields) -> Schema | None:
+    """What texts must be, by the `type` of a format; `holder` has the schema."""
+    kind = format.choice("type", "text", ("text", "json_object", "json_schema"))
+    if kind == "text":
+        return None
+    if kind == "json_schema" and not holder.has("schema"):
+        raise holder.fault("schema", "a JSON schema", "missing_required_parameter")
+    found = Schema.of(holder.object("schema").values if kind == "json_schema" else {"type": "object"})
+    if len(found.text) > SCHEMA:
+        raise holder.fault("schema", f"at most {SCHEMA:,} characters", "string_above_max_length")
+    return found
 
 
 def model(fields: Fields) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from mio.serve.answer import Delta, Head
 from mio.serve.errors import ApiError, unsupported
 from mio.serve.fields import Fields
-from mio.serve.protocol import MESSAGES, Settings, Source, Turn, from_base64, model, part, settings, settled
+from mio.serve.protocol import MESSAGES, Settings, Source, Turn, from_base64, model, part, settings, settled, shape
 from mio.serve.scheduler import End, Stream
 from mio.serve.service import Service, attended, begun, client_of, event_line, json_body
 
@@ -72,6 +72,7 @@ class ItemsRequest:
     settings: Settings
     stream: bool
     instructions: str
+    format: Mapping[str, Any]  # of texts, as it came
 
 
 def read(fields: Fields) -> ItemsRequest:
@@ -83,8 +84,10 @@ def read(fields: Fields) -> ItemsRequest:
         items = fields.objects("input", MESSAGES)
         found = [ITEMS[item.choice("type", "message", ITEMS)](item) for item in items]
     system = [Turn("system", (instructions,))] if instructions else []
-    asked = settings(fields, "max_output_tokens", _out(fields))
-    return ItemsRequest(model(fields), settled([*system, *found], "input"), asked, fields.flag("stream"), instructions)
+    format = fields.object("text").object("format")
+    asked = replace(settings(fields, "max_output_tokens", _out(fields)), shape=shape(format, format))
+    told, shown = settled([*system, *found], "input"), format.values or {"type": "text"}
+    return ItemsRequest(model(fields), told, asked, fields.flag("stream"), instructions, shown)
 
 
 def _out(fields: Fields) -> str:
@@ -194,7 +197,7 @@ class Items:
 def _base(asked: ItemsRequest) -> Event:
     """What every state of the response tells."""
     fixed: Event = {"object": "response", "error": None, "incomplete_details": None, "metadata": {}, "store": False}
-    fixed |= {"parallel_tool_calls": False, "tool_choice": "auto", "tools": [], "text": {"format": {"type": "text"}}}
+    fixed |= {"parallel_tool_calls": False, "tool_choice": "auto", "tools": [], "text": {"format": asked.format}}
     own = {"instructions": asked.instructions or None, "temperature": asked.settings.temperature}
     return fixed | own | {"top_p": asked.settings.top_p, "max_output_tokens": asked.settings.tokens}
 

@@ -16,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from mio.decoding.constraint import Schema
 from mio.decoding.sampling import Sampling
 from mio.media import encode_image, encode_video
 from mio.pipeline import Job, Model
 from mio.serve.answer import Answer, Delta, Head, Usage
-from mio.serve.errors import ApiError, as_api_error
+from mio.serve.errors import ApiError, as_api_error, unsupported
 from mio.serve.fields import Fields, parse_object
 from mio.serve.intake import Intake
 from mio.serve.metrics import Metrics
@@ -30,7 +31,7 @@ from mio.serve.scheduler import End, Scheduler, Stream
 from mio.serve.sound import ENCODERS
 from mio.serve.wording import Wording
 from mio.serve.work import Ids
-from mio.types import Image, Media, Message, Part, Text, Turns, Video
+from mio.types import Image, Media, Message, MioError, MissingError, Part, Text, Turns, Video
 
 T = TypeVar("T")
 TOKENS = 400  # ids of an answer where the client sets no budget
@@ -79,8 +80,19 @@ class Service:
             messages = self._voiced(messages, voice)
         seed = random.getrandbits(62) if settings.seed is None else settings.seed % 2**63
         job = Job(Turns(tuple(messages)), settings.out, settings.tokens or TOKENS, settings.frames, seed)
-        job = replace(job, sampling=self.sampling(settings))
+        if settings.shape is not None:
+            await asyncio.to_thread(self._shaped, settings.shape)  # read once, and not in the model's thread
+        job = replace(job, sampling=self.sampling(settings), shape=settings.shape)
         return [replace(job, seed=(seed + number) % 2**63) for number in range(settings.count)]
+
+    def _shaped(self, shape: Schema) -> None:
+        """Raises: ApiError where text cannot be given this shape."""
+        try:
+            self.model.constraint(shape)
+        except MissingError as error:
+            raise unsupported("response_format", "This server has no package for JSON formats.") from error
+        except MioError as error:
+            raise ApiError(str(error), param="response_format", code="invalid_schema") from error
 
     async def _message(self, turn: Turn) -> Message:
         parts: list[Part] = []

@@ -77,6 +77,9 @@ class SentencePieceTokenizer:
         """Spaces at either end stay; bytes that make no character become U+FFFD."""
         return b"".join(self._data[id] for id in ids).decode(errors="replace")
 
+    def spelled(self) -> Sequence[bytes]:
+        return self._data
+
     def fingerprint(self) -> str:
         return hashlib.sha256(self._model).hexdigest()
 

@@ -28,6 +28,10 @@ class TextCodec(Protocol):
         """The inverse, for ids of any part of a text, too."""
         ...
 
+    def spelled(self) -> Sequence[bytes]:
+        """What each id adds to a text; nothing for what is no text."""
+        ...
+
     def to_json(self) -> str:
         """The same tokenizer as a description of the `tokenizers` library."""
         ...
@@ -83,12 +87,35 @@ class TextTokenizer:
         out: str = self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
         return out
 
+    def spelled(self) -> Sequence[bytes]:
+        """Its pieces are written in the letters that stand for bytes, or (Llama 2) as text and <0x0A>."""
+        pieces = [self._tokenizer.id_to_token(id) or "" for id in range(self.size)]
+        if '"ByteLevel"' in json.dumps(json.loads(self._json)["decoder"]):
+            return [bytes(BYTES[letter] for letter in piece) for piece in pieces]
+        return [_plain(piece) for piece in pieces]
+
     def to_json(self) -> str:
         return self._json
 
     def fingerprint(self) -> str:
         """The description itself."""
         return self._json
+
+
+def _letters() -> dict[str, int]:
+    """The letter of each byte in byte-level BPE (GPT-2): itself if it can be seen, or else the next from 256 on."""
+    seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in seen]
+    return {chr(byte): byte for byte in seen} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+BYTES = _letters()
+
+
+def _plain(piece: str) -> bytes:
+    if re.fullmatch("<0x[0-9A-F]{2}>", piece):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace("\u2581", " ").encode()
 
 
 def whole(text: str) -> str:

@@ -68,17 +68,17 @@ def sharded(module: nn.Module) -> bool:
     return any(split(parameter) for parameter in module.parameters())
 
 
-def whole(tensor: Any) -> Tensor:
+def whole(tensor: Tensor) -> Tensor:
     """All rows, on every rank, which must all ask for them."""
     return tensor.full_tensor() if split(tensor) else tensor
 
 
-def local(tensor: Any) -> Tensor:
+def local(tensor: Tensor) -> Tensor:
     """This rank's rows."""
     return tensor.to_local() if split(tensor) else tensor
 
 
-def laid_out(tensor: Tensor, like: Any) -> Tensor:
+def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
     """A tensor that every rank has whole, split as `like` is; nothing is sent."""
     if not split(like):
         return tensor
