@@ -259,6 +259,24 @@ def test_the_paper_names_what_is_not_there(
     assert "(partial: 1 of 2)" in table["text   MMLU"] and "MIO-Instruct 65.5" in table["3      VQAv2"]
 
 
+@pytest.mark.slow
+def test_made_media_are_judged_by_everyone_that_is_there(
+    data: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mio.cli.evaluate.TASKS", SHORT)
+    monkeypatch.setenv("JUDGES_KEY", "secret")
+    there, out = fabricate_witnesses(tmp_path / "witnesses"), tmp_path / "out"
+    tasks = [word for name in ("coco-image", "globe-tts", "speech-to-speech") for word in ("--task", name)]
+    words = ["--data", str(data), "--model", str(folder), "--witnesses", str(there), "--limit", "1", *tasks]
+    with judging() as judge:
+        fabricate_judge(there, judge)
+        code, rows = paper_of([*words, "-o", str(out)], capsys)
+    assert code == 0 and len(rows) == 4 and all(row["ours"] and row["why"] == "" for row in rows.values())
+    drawn = json.loads((out / "coco-image/scores.json").read_text())
+    assert [s["metric"] for s in drawn["scores"]] == ["CLIP-I", "CLIP-T", "aesthetic"] and drawn["missing"] == {}
+    assert drawn["scores"][2]["witness"].count(" ") == 3  # two names with their digests
+
+
 BASE = {line.table for line in PUBLISHED if line.task and TASKS[line.task].base}
 
 
