@@ -156,7 +156,7 @@ def grown(base: Path, out: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
     folder = tmp_path_factory.mktemp("grown")
     for part in ("image", "speech"):
         shutil.copytree(out / part, folder / part)
-    gauge = (f"stages.0.gauge.{word}" for word in ("every=1", "packs=1", "best=true"))
+    gauge = (f"stages.0.gauge.{word}" for word in ("every=1", "packs=4", "best=true"))
     recipe = override(small(), gauge)
     train(recipe, base, folder, "text,prepare,model")
     return Run(override(recipe, [f"init={base}"]), SAMPLE, folder)
