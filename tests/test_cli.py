@@ -29,7 +29,7 @@ from mio.data.store import Record, write_store
 from mio.media import read, write_audio, write_image, write_video
 from mio.models.quantized import Int4Linear, Int8Linear, QuantizedLinear
 from mio.pipeline import Model, load
-from mio.recipe import Recipe
+from mio.recipe import Run
 from mio.recipes.tiny import tiny
 from mio.train.loop import Interrupted
 from mio.types import Audio, Document, Image, MioError, ResourceError, Text, Video
@@ -559,7 +559,7 @@ def test_train_runs_stages_with_changes(corpus: Path, mio_: Mio, tmp_path: Path)
 def test_prepare_stops_before_the_model(tmp_path: Path, mio_: Mio, monkeypatch: pytest.MonkeyPatch) -> None:
     stages: list[tuple[str, ...]] = []
 
-    def note(recipe: Recipe, data: Path, out: Path, only: tuple[str, ...], workers: int) -> None:
+    def note(job: Run, only: tuple[str, ...]) -> None:
         stages.append(only)
 
     monkeypatch.setattr(mio.cli.runs, "run", note)

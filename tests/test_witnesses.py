@@ -88,8 +88,8 @@ def test_a_text_fits_a_picture_as_clip_itself_says(folder: Path) -> None:
     picture = read_image(folder / "a.png")
     whole = CLIPModel.from_pretrained(folder / "clip").eval()
     pixels = CLIPImageProcessorPil.from_pretrained(folder / "clip")(images=picture.pixels, return_tensors="pt")
-    ids = torch.tensor([[3, 4]])  # a fox
+    ids = torch.tensor([[1, 3, 4, 2]])  # begin, a, b, end
     with torch.inference_mode():
         logits = whole(input_ids=ids, attention_mask=torch.ones_like(ids), **pixels).logits_per_image
         expected = float(logits / whole.logit_scale.exp())
-    assert Witnesses(folder).fits(picture, "a fox") == pytest.approx(expected, abs=1e-5)
+    assert Witnesses(folder).fits(picture, "a b") == pytest.approx(expected, abs=1e-5)

@@ -80,20 +80,10 @@ class Witnesses:
     def _speaker(self) -> tuple[Any, Any]:
         return self._loaded("speaker", "AutoFeatureExtractor", "AutoModelForAudioXVector")
 
-    @cached_property
-    def _clip_words(self) -> Any:
-        return import_module("transformers").AutoTokenizer.from_pretrained(self.place("clip"), local_files_only=True)
-
-    @torch.inference_mode()
     def fits(self, picture: Image, text: str) -> float:
         """CLIP's score of a text beside a picture: the cosine of their embeddings."""
-        processor, model = self._clip
-        pixels = processor(images=picture.pixels, return_tensors="pt")["pixel_values"]
-        most = model.config.text_config.max_position_embeddings
-        words = self._clip_words(text, return_tensors="pt", truncation=True, max_length=most)
-        seen = model.visual_projection(model.vision_model(pixels).pooler_output)[0]
-        read = model.text_projection(model.text_model(**words).pooler_output)[0]
-        return float(torch.cosine_similarity(seen, read, dim=0))
+        seen, read = self.sees([picture])[0], self.reads([text])[0]
+        return float(seen @ read / (np.linalg.norm(seen) * np.linalg.norm(read)))
 
     @torch.inference_mode()
     def sees(self, pictures: Sequence[Image | None]) -> Floats:
