@@ -65,8 +65,9 @@ def test_inspecting_a_run_draws_its_page(tmp_path: Path, capsys: pytest.CaptureF
     run.mkdir()
     assert write_curves(run) is None
     (run / "recipe.json").write_text("{}")
+    mute = {"stage": "speech", "step": 2, "seconds": 9.0}  # no loss, no chart
     half = '{"stage": "two", "st'
-    (run / "metrics.jsonl").write_text("\n".join([*map(json.dumps, LINES), half]))
+    (run / "metrics.jsonl").write_text("\n".join([*map(json.dumps, [*LINES, mute]), half]))
     assert main(["inspect", str(run), "--json"]) == 0
     path = Path(json.loads(capsys.readouterr().out)["curves"])
     html = path.read_text()

@@ -30,7 +30,8 @@ def page(name: str, found: Sequence[Stretch]) -> str:
     language = [stage for stage in found if kinds(stage)]
     names = sorted({kind for stage in language for kind in kinds(stage)})
     sections = [_section("Language model", language, names)] if language else []
-    sections += [_section(stage.name, [stage], []) for stage in found if not kinds(stage)]
+    alone = [stage for stage in found if not kinds(stage) and curves([stage], [])]
+    sections += [_section(stage.name, [stage], []) for stage in alone]
     template = (files("mio") / "assets" / "curves.html").read_text(encoding="utf-8")
     table = _table(rises(language, names))
     return Template(template).substitute(run=escape(name), sections="".join(sections), rises=table)

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -89,7 +90,7 @@ class Pieces(Mapping[str, Tensor]):
         paths = sorted(state.glob(f"{kind}.*safetensors"), key=_number)
         if not paths:
             raise MissingError(f"No {kind} in {state}.", at=str(state))
-        self._files = [safe_open(path, framework="pt") for path in paths]
+        self._files: list[Any] = [safe_open(path, framework="pt") for path in paths]
 
     def __getitem__(self, name: str) -> Tensor:
         rows = [file.get_tensor(name) for file in self._files]
