@@ -263,7 +263,7 @@ must be files; streams must add up to the whole.
 
 - **yes**: it arrived, and was right.
 - **dropped**: the server sends it (other columns have it), and the client keeps it from its user.
-- **–**: the client has no call for it.
+- **–**: the client has no call for it, or none was tried.
 
 `/v1/responses` is how pictures reach clients that drop them in chat. "Retry after 429": the server sends the first
 request away with `Retry-After`, and the client comes back by itself. "Error in a stream": the engine fails in the
