@@ -112,14 +112,17 @@ def test_a_flood_is_answered_or_sent_away_and_then_all_is_normal(live: Live, cou
     assert post(live, SHORT).status_code == 200
 
 
-def test_one_busy_client_does_not_keep_another_waiting(model: Model) -> None:
-    """Six answers of one key wait for one lane; one of another key is the second to be taken."""
+def test_one_busy_client_does_not_keep_another_waiting(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six answers of one key share two lanes; one of another key, which comes while the first run, is taken next."""
+    slow_down(monkeypatch, 0.02)
     rules = Rules(keys=frozenset({"greedy", "modest"}))
     with running(model, Options(rules, Load(lanes=2, queue=20))) as live, ThreadPoolExecutor(8) as pool:
+        clients = {key: live.client(key) for key in rules.keys}
         order: list[str] = []
 
         def ask(key: str) -> None:
-            live.client(key).chat.completions.create(**(ENDLESS | {"stream": False, "model": "", "max_tokens": 30}))
+            body = ENDLESS | {"stream": False, "model": "", "max_tokens": 40}
+            clients[key].chat.completions.create(**body)
             order.append(key)
 
         waits = [pool.submit(ask, "greedy") for _ in range(6)]
@@ -128,6 +131,12 @@ def test_one_busy_client_does_not_keep_another_waiting(model: Model) -> None:
         for wait in waits:
             wait.result()
     assert "modest" in order[:4]
+
+
+def slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Every step takes longer, so that no machine is too fast for what a test is about."""
+    step = Engine.step
+    monkeypatch.setattr(Engine, "step", lambda engine: (time.sleep(seconds), step(engine))[1])
 
 
 def test_a_failure_of_the_engine_ends_answers_with_an_event_and_the_next_are_fine(
@@ -158,9 +167,7 @@ def test_a_server_that_drains_takes_nothing_new_and_finishes_the_old(model: Mode
 
 
 def test_an_answer_that_takes_too_long_ends_with_an_error(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step is made longer than the limit, so that no machine is fast enough to finish in time."""
-    step = Engine.step
-    monkeypatch.setattr(Engine, "step", lambda engine: (time.sleep(0.3), step(engine))[1])
+    slow_down(monkeypatch, 0.3)
     with running(model, Options(load=Load(seconds=0.2))) as live:
         body = ENDLESS | {"model": ""}
         with pytest.raises(openai.APIError, match="too long"):  # noqa: SIM117
