@@ -130,6 +130,8 @@ def test_one_busy_client_does_not_keep_another_waiting(model: Model, monkeypatch
         waits.append(pool.submit(ask, "modest"))
         for wait in waits:
             wait.result()
+        for client in clients.values():
+            client.close()
     assert "modest" in order[:4]
 
 
@@ -168,12 +170,9 @@ def test_a_server_that_drains_takes_nothing_new_and_finishes_the_old(model: Mode
 
 def test_an_answer_that_takes_too_long_ends_with_an_error(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     slow_down(monkeypatch, 0.3)
-    with running(model, Options(load=Load(seconds=0.2))) as live:
-        body = ENDLESS | {"model": ""}
-        with pytest.raises(openai.APIError, match="too long"):  # noqa: SIM117
-            with live.client().chat.completions.create(**body) as stream:
-                for _ in stream:
-                    pass
+    with running(model, Options(load=Load(seconds=0.2))) as live, live.client() as client:
+        with pytest.raises(openai.APIError, match="too long"):
+            list(client.chat.completions.create(**(ENDLESS | {"model": ""})))
         live.until(lambda: idle(live))
 
 
