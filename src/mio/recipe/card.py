@@ -50,10 +50,10 @@ The table below says how well each direction works. In short: it understands spo
 nine handwritten digits of ten, tells how a clip moves, names six in seven of the 4,284 pictograms that it has seen,
 says four digits of five, and gets the colours of scenes right, asked or drawing. It has **not** learned to draw what
 it can name (one picture in nine is recognised), to film a motion, to name a known thing in a drawing style that it
-has not seen it in, to answer what stands where in a scene, or to tell made-up names apart from examples. It does
-**not** understand photographs, open English speech, voices it has not heard, or questions beyond these; its stories
-have the form of stories and little sense. What it draws is soft, since its pixel decoder paints averages; its voices
-buzz, since its codec was trained without discriminators. Generated media should be labelled as machine-made.
+has not seen it in, to answer what stands where in a scene, or to tell made-up names apart from examples.
+It does **not** understand photographs, open English speech, voices it has not heard, or questions beyond these; its
+stories have the form of stories and little sense. What it draws is soft, since its pixel decoder paints averages; its
+voices buzz, since its codec was trained without discriminators. Generated media should be labelled as machine-made.
 """
 
 
