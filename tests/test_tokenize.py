@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from mio.data.faults import Reading
 from mio.data.formats import FORMATS
 from mio.data.plan import Slot
 from mio.data.store import Store
-from mio.data.tokenize import Engine, Speaker, Tokenizing, Wanted, Work, alone, tokenize
+from mio.data.tokenize import Speaker, Tokenizing, Wanted, Work, tokenize
 from mio.data.wording import TEMPLATES, worded
 from mio.media import encode_image
 from mio.pipeline import load_processor
@@ -62,7 +61,7 @@ def job(path: Path, speaker: Processor, *tasks: str) -> Tokenizing:
 def run(path: Path, speaker: Processor, *tasks: str, bad: float = 0.0) -> tuple[int, int]:
     """Chunks made and found."""
     work = job(path, speaker, *tasks)
-    tokenize([work], path.parent / "store", bad, alone(Speaker(speaker)))
+    tokenize([work], path.parent / "store", bad, Speaker(speaker))
     return work.made, work.found
 
 
@@ -105,16 +104,18 @@ class Killed(Exception):
     pass
 
 
-def killed(speaker: Speaker, after: int) -> Engine:
-    """An engine that makes so many chunks and no more."""
+class Mortal(Speaker):
+    """Makes so many chunks and no more."""
 
-    def make(works: Iterator[Work]) -> None:
-        for number, work in enumerate(works):
-            if number == after:
-                raise Killed
-            speaker.make(work)
+    def __init__(self, processor: Processor, left: int) -> None:
+        super().__init__(processor)
+        self.left = left
 
-    return make
+    def make(self, work: Work) -> None:
+        if not self.left:
+            raise Killed
+        self.left -= 1
+        super().make(work)
 
 
 def test_a_run_that_is_killed_goes_on_where_it_was_and_ends_with_the_same_bytes(
@@ -125,9 +126,9 @@ def test_a_run_that_is_killed_goes_on_where_it_was_and_ends_with_the_same_bytes(
     other = pairs.parent / "other"
     for stop in (0, 1, 0):
         with pytest.raises(Killed):
-            tokenize([job(pairs, speaker)], other, 0.0, killed(Speaker(speaker), stop))
+            tokenize([job(pairs, speaker)], other, 0.0, Mortal(speaker, stop))
     work = job(pairs, speaker)
-    tokenize([work], other, 0.0, alone(Speaker(speaker)))
+    tokenize([work], other, 0.0, Speaker(speaker))
     assert (work.made, work.found) == (2, 1)
     assert {p.name: p.read_bytes() for p in other.iterdir()} == whole
 
@@ -164,7 +165,7 @@ def test_a_medium_that_cannot_be_read_costs_its_record_and_is_named_each_time(pa
             run(pairs, speaker)
         assert not (pairs.parent / "store").exists()
         work = job(pairs, speaker)
-        tokenize([work], pairs.parent / "fine", 0.1, alone(Speaker(speaker)))
+        tokenize([work], pairs.parent / "fine", 0.1, Speaker(speaker))
         assert [f.line for f in work.reading.faults] == [7]
         assert made in (3, work.made)
     store = Store.open(pairs.parent / "fine", speaker.fingerprint)

@@ -246,9 +246,8 @@ class Model:
             MioError: an output this model does not speak, or a conversation longer than its window.
             DataError: an attachment that cannot be read.
         """
-        return self.run([Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile, shape)])[
-            0
-        ].checked()
+        job = Job(_turns(content), out, tokens, 0, seed, system, sampling or {}, profile, shape)
+        return self.run([job])[0].checked()
 
     def complete(
         self,

@@ -55,7 +55,6 @@ class Arguments(argparse.Namespace):
     shard: float  # GB
     load: bool
     format: str  # of data, by name
-    engine: str  # what does the work of `serve`
     fields: list[str]  # FIELD=NAME, of a format
     rules: list[str]  # RULE=VALUE, or the name of the paper's for a kind of data
     max_bad_fraction: float
@@ -70,6 +69,7 @@ class Arguments(argparse.Namespace):
     lanes: int
     queue: int
     marks: bool
+    engine: Literal["own", "openai"]
     base_url: str  # of a back end
     bare: bool
     task: str  # of an evaluation, by name

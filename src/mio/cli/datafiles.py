@@ -17,7 +17,7 @@ from mio.data.keep import Account, Keep
 from mio.data.listing import PAPER, DataSet, read_listing
 from mio.data.stats import table
 from mio.data.store import Store
-from mio.data.tokenize import DROPPED, Speaker, Tokenizing, alone, tokenize
+from mio.data.tokenize import DROPPED, Speaker, Tokenizing, tokenize
 from mio.evals.witnesses import Witnesses
 from mio.types import DataError
 
@@ -88,7 +88,7 @@ def make_store(args: Arguments, console: Console) -> int:
     speaker = Speaker(open_speaker(args), Witnesses(args.witnesses).fits if args.witnesses else None)
     jobs = [job for one, root in sets for job in one.jobs(root, speaker.processor.fingerprint, scorer)]
     try:
-        tokenize(jobs, args.folder, args.max_bad_fraction, alone(speaker))
+        tokenize(jobs, args.folder, args.max_bad_fraction, speaker)
     finally:
         tell([fault for job in jobs for fault in job.reading.faults], args.lines, console)
     return _count(args.folder, jobs, console)

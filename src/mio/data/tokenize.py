@@ -139,27 +139,15 @@ class Tokenizing:
         self.reading.hold(max_bad_fraction)
 
 
-Engine = Callable[[Iterator[Work]], None]  # makes all chunks
-
-
-def alone(speaker: Speaker) -> Engine:
-    """One after the other, in this process."""
-
-    def make(works: Iterator[Work]) -> None:
-        for work in tqdm(works, desc="tokenize", unit="chunk"):
-            speaker.make(work)
-
-    return make
-
-
-def tokenize(jobs: Sequence[Tokenizing], store: Path, max_bad_fraction: float, engine: Engine) -> None:
+def tokenize(jobs: Sequence[Tokenizing], store: Path, max_bad_fraction: float, speaker: Speaker) -> None:
     """Files -> one store, in the order of the jobs.
 
     Raises:
         DataError: a larger share of a file's records is bad; no store is written, but what is done stays done.
     """
     folder = store.with_name(f"{store.name}.parts")
-    engine(work for job in jobs for work in job.missing(folder))
+    for work in tqdm((work for job in jobs for work in job.missing(folder)), desc="tokenize", unit="chunk"):
+        speaker.make(work)
     for job in jobs:
         job.hold(max_bad_fraction)
     parts = [part for job in jobs for part in job.parts]

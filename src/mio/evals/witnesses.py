@@ -49,16 +49,17 @@ class Witnesses:
         weights = sorted(self.place(name).glob("*.safetensors")) or [self.place(name) / "config.json"]
         return f"{name} {'+'.join(sha256(path)[:16] for path in weights)}"
 
-    def _loaded(self, name: str, processor: str, model: str) -> tuple[Any, Any]:
-        """Raises: MissingError where the witness or transformers is not there."""
+    def _read(self, name: str, kind: str) -> Any:
+        """What a class of transformers reads of a witness. Raises: MissingError where either is not there."""
         place = self.place(name)
         try:
             hf: Any = import_module("transformers")
         except ImportError as error:
             raise MissingError("Witnesses need transformers.", fix="Install it: pip install 'mio[hf]'") from error
-        local = {"local_files_only": True}
-        read = getattr(hf, model).from_pretrained(place, **local).eval()
-        return getattr(hf, processor).from_pretrained(place, **local), read
+        return getattr(hf, kind).from_pretrained(place, local_files_only=True)
+
+    def _loaded(self, name: str, processor: str, model: str) -> tuple[Any, Any]:
+        return self._read(name, processor), self._read(name, model).eval()
 
     @cached_property
     def _clip(self) -> tuple[Any, Any]:
@@ -66,7 +67,7 @@ class Witnesses:
 
     @cached_property
     def _words(self) -> Any:
-        return self._loaded("clip", "AutoTokenizer", "CLIPModel")[0]
+        return self._read("clip", "AutoTokenizer")
 
     @cached_property
     def _critic(self) -> Critic:
