@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from generate import twin
 from packing import KINDS, PACK
 from torch import Tensor, nn
 
@@ -159,22 +160,9 @@ def trainer(bench: Bench, strategy: str) -> float:
 
 def hugging_face(c: BackboneConfig) -> nn.Module:
     """Stock Llama with the weights that our side starts from."""
-    transformers = importlib.import_module("transformers")
-    config = transformers.LlamaConfig(
-        vocab_size=c.vocabulary,
-        hidden_size=c.width,
-        intermediate_size=c.hidden,
-        num_hidden_layers=c.layers,
-        num_attention_heads=c.heads,
-        num_key_value_heads=c.kv_heads,
-        head_dim=c.head_dim,
-        max_position_embeddings=c.positions,
-        tie_word_embeddings=c.tied,
-        use_cache=False,
-    )
     torch.manual_seed(0)
-    model: nn.Module = transformers.LlamaForCausalLM(config)
-    model.load_state_dict(Backbone(c).state_dict())
+    model: nn.Module = twin(Backbone(c), torch.float32).train()
+    model.config.use_cache = False  # type: ignore[union-attr]
     return model
 
 
